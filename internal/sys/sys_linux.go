@@ -1,0 +1,306 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Package sys holds the raw system calls of the project; no other package
+// imports golang.org/x/sys/unix.
+package sys
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"strings"
+	"syscall"
+
+	"golang.org/x/sys/unix"
+)
+
+// How far a lookup may reach.
+const (
+	// Beneath refuses every path that leaves the starting directory.
+	Beneath = unix.RESOLVE_BENEATH | unix.RESOLVE_NO_MAGICLINKS
+	// InRoot resolves absolute links and ".." as if the starting directory were /.
+	InRoot = unix.RESOLVE_IN_ROOT | unix.RESOLVE_NO_MAGICLINKS
+	// NoSymlinks additionally refuses every symbolic link on the way.
+	NoSymlinks = unix.RESOLVE_BENEATH | unix.RESOLVE_NO_SYMLINKS
+)
+
+// openat2Retries bounds the retries that the kernel asks for (EAGAIN) when a
+// rename races with a scoped lookup.
+const openat2Retries = 64
+
+// Openat2 opens name relative to dirfd with the given resolve flags.
+func Openat2(dirfd int, name string, flags int, mode uint32, resolve uint64) (int, error) {
+	how := unix.OpenHow{Flags: uint64(flags | unix.O_CLOEXEC), Resolve: resolve}
+	if flags&unix.O_CREAT != 0 || flags&unix.O_TMPFILE == unix.O_TMPFILE {
+		how.Mode = uint64(mode)
+	}
+	for i := 0; ; i++ {
+		fd, err := unix.Openat2(dirfd, name, &how)
+		if errors.Is(err, unix.EINTR) || (errors.Is(err, unix.EAGAIN) && i < openat2Retries) {
+			continue
+		}
+		return fd, err
+	}
+}
+
+// Open flags that callers outside this package need.
+const (
+	O_PATH      = unix.O_PATH
+	O_DIRECTORY = unix.O_DIRECTORY
+	O_NOFOLLOW  = unix.O_NOFOLLOW
+)
+
+// Stat is struct stat as the kernel fills it.
+type Stat = unix.Stat_t
+
+// Fstatat is fstatat(2) without following a final link.
+func Fstatat(dirfd int, name string) (Stat, error) {
+	var st Stat
+	flags := unix.AT_SYMLINK_NOFOLLOW
+	if name == "" {
+		flags |= unix.AT_EMPTY_PATH
+	}
+	err := ignoreEINTR(func() error { return unix.Fstatat(dirfd, name, &st, flags) })
+	return st, err
+}
+
+// Fstat is fstat(2).
+func Fstat(fd int) (Stat, error) {
+	var st Stat
+	err := ignoreEINTR(func() error { return unix.Fstat(fd, &st) })
+	return st, err
+}
+
+// Mkdirat, Unlinkat and their neighbours act on one path component inside dirfd.
+func Mkdirat(dirfd int, name string, mode uint32) error { return unix.Mkdirat(dirfd, name, mode) }
+
+// Unlinkat removes a file, or with dir an empty directory.
+func Unlinkat(dirfd int, name string, dir bool) error {
+	flags := 0
+	if dir {
+		flags = unix.AT_REMOVEDIR
+	}
+	return unix.Unlinkat(dirfd, name, flags)
+}
+
+// Renameat renames, replacing what is there.
+func Renameat(olddir int, old string, newdir int, name string) error {
+	return unix.Renameat(olddir, old, newdir, name)
+}
+
+// RenameNoReplace renames and returns EEXIST where the new name is taken.
+func RenameNoReplace(olddir int, old string, newdir int, name string) error {
+	return unix.Renameat2(olddir, old, newdir, name, unix.RENAME_NOREPLACE)
+}
+
+// RenameExchange swaps two names atomically.
+func RenameExchange(olddir int, old string, newdir int, name string) error {
+	return unix.Renameat2(olddir, old, newdir, name, unix.RENAME_EXCHANGE)
+}
+
+// Linkat makes a hard link without following a link.
+func Linkat(olddir int, old string, newdir int, name string) error {
+	return unix.Linkat(olddir, old, newdir, name, 0)
+}
+
+// LinkFd gives the open (possibly unnamed) file fd a name.
+func LinkFd(fd, dirfd int, name string) error {
+	return unix.Linkat(unix.AT_FDCWD, fmt.Sprintf("/proc/self/fd/%d", fd), dirfd, name, unix.AT_SYMLINK_FOLLOW)
+}
+
+// Symlinkat makes a symbolic link.
+func Symlinkat(target string, dirfd int, name string) error {
+	return unix.Symlinkat(target, dirfd, name)
+}
+
+// Readlinkat reads a symbolic link of any length up to PATH_MAX.
+func Readlinkat(dirfd int, name string) (string, error) {
+	buf := make([]byte, unix.PathMax)
+	n, err := unix.Readlinkat(dirfd, name, buf)
+	if err != nil {
+		return "", err
+	}
+	return string(buf[:n]), nil
+}
+
+// Fchmodat sets permission bits of a name; a symbolic link is refused, not
+// followed. It goes through an O_PATH descriptor because fchmodat(2) itself
+// learned AT_SYMLINK_NOFOLLOW only in Linux 6.6.
+func Fchmodat(dirfd int, name string, mode uint32) error {
+	fd, err := unix.Openat(dirfd, name, unix.O_PATH|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return err
+	}
+	defer unix.Close(fd)
+	return unix.Chmod(fmt.Sprintf("/proc/self/fd/%d", fd), mode)
+}
+
+// Fchmod sets permission bits of an open file, including setuid and sticky.
+func Fchmod(fd int, mode uint32) error { return unix.Fchmod(fd, mode) }
+
+// Fchown changes the owner of an open file.
+func Fchown(fd, uid, gid int) error { return unix.Fchown(fd, uid, gid) }
+
+// Lchownat changes the owner of a name without following a link.
+func Lchownat(dirfd int, name string, uid, gid int) error {
+	return unix.Fchownat(dirfd, name, uid, gid, unix.AT_SYMLINK_NOFOLLOW)
+}
+
+// Utimensat sets access and modification time (seconds, nanoseconds) without following a link.
+func Utimensat(dirfd int, name string, sec, nsec int64) error {
+	ts := unix.Timespec{Sec: sec, Nsec: nsec}
+	return unix.UtimesNanoAt(dirfd, name, []unix.Timespec{ts, ts}, unix.AT_SYMLINK_NOFOLLOW)
+}
+
+// Futimens sets access and modification time of an open file.
+func Futimens(fd int, sec, nsec int64) error {
+	ts := unix.Timespec{Sec: sec, Nsec: nsec}
+	return unix.UtimesNanoAt(unix.AT_FDCWD, fmt.Sprintf("/proc/self/fd/%d", fd), []unix.Timespec{ts, ts}, 0)
+}
+
+// TmpFile opens an unnamed file in dirfd; LinkFd names it.
+func TmpFile(dirfd int, mode uint32) (*os.File, error) {
+	fd, err := unix.Openat(dirfd, ".", unix.O_TMPFILE|unix.O_RDWR|unix.O_CLOEXEC, mode)
+	if err != nil {
+		return nil, err
+	}
+	return os.NewFile(uintptr(fd), "unnamed"), nil
+}
+
+// Syncfs flushes the filesystem that holds fd.
+func Syncfs(fd int) error { return unix.Syncfs(fd) }
+
+// Fsync flushes fd.
+func Fsync(fd int) error { return ignoreEINTR(func() error { return unix.Fsync(fd) }) }
+
+// Flock takes or tests a BSD lock without waiting; busy is true where another holder exists.
+func Flock(fd int, shared bool) (busy bool, err error) {
+	how := unix.LOCK_EX | unix.LOCK_NB
+	if shared {
+		how = unix.LOCK_SH | unix.LOCK_NB
+	}
+	err = ignoreEINTR(func() error { return unix.Flock(fd, how) })
+	if errors.Is(err, unix.EWOULDBLOCK) {
+		return true, nil
+	}
+	return false, err
+}
+
+// Funlock releases a BSD lock.
+func Funlock(fd int) error { return unix.Flock(fd, unix.LOCK_UN) }
+
+// Statfs returns free (to us) and total bytes of the filesystem of fd.
+func Statfs(fd int) (free, total uint64, err error) {
+	var st unix.Statfs_t
+	if err := ignoreEINTR(func() error { return unix.Fstatfs(fd, &st) }); err != nil {
+		return 0, 0, err
+	}
+	avail := st.Bavail
+	if os.Geteuid() == 0 {
+		avail = st.Bfree
+	}
+	return avail * uint64(st.Bsize), st.Blocks * uint64(st.Bsize), nil
+}
+
+// Listxattr lists the attribute names of path without following a link.
+func Listxattr(path string) ([]string, error) {
+	return names(func(b []byte) (int, error) { return unix.Llistxattr(path, b) })
+}
+
+// Flistxattr lists the attribute names of an open file.
+func Flistxattr(fd int) ([]string, error) {
+	return names(func(b []byte) (int, error) { return unix.Flistxattr(fd, b) })
+}
+
+// Lgetxattr reads one attribute of path without following a link.
+func Lgetxattr(path, name string) ([]byte, error) {
+	return value(func(b []byte) (int, error) { return unix.Lgetxattr(path, name, b) })
+}
+
+// Fgetxattr reads one attribute of an open file.
+func Fgetxattr(fd int, name string) ([]byte, error) {
+	return value(func(b []byte) (int, error) { return unix.Fgetxattr(fd, name, b) })
+}
+
+// Lsetxattr sets one attribute of path without following a link.
+func Lsetxattr(path, name string, v []byte) error { return unix.Lsetxattr(path, name, v, 0) }
+
+// Fsetxattr sets one attribute of an open file.
+func Fsetxattr(fd int, name string, v []byte) error { return unix.Fsetxattr(fd, name, v, 0) }
+
+// Lremovexattr removes one attribute of path without following a link.
+func Lremovexattr(path, name string) error { return unix.Lremovexattr(path, name) }
+
+func names(list func([]byte) (int, error)) ([]string, error) {
+	buf, err := value(list)
+	if err != nil || len(buf) == 0 {
+		return nil, err
+	}
+	return strings.Split(strings.TrimSuffix(string(buf), "\x00"), "\x00"), nil
+}
+
+// value grows its buffer while another process grows the attribute (ERANGE).
+func value(get func([]byte) (int, error)) ([]byte, error) {
+	buf := make([]byte, 256)
+	for {
+		n, err := get(buf)
+		if errors.Is(err, unix.ERANGE) && len(buf) < 1<<17 {
+			buf = make([]byte, 2*len(buf))
+			continue
+		}
+		if err != nil {
+			return nil, err
+		}
+		return buf[:n], nil
+	}
+}
+
+// IsNotSupported reports that the filesystem or kernel lacks the operation.
+func IsNotSupported(err error) bool {
+	return errors.Is(err, unix.ENOTSUP) || errors.Is(err, unix.EOPNOTSUPP) || errors.Is(err, unix.ENOSYS) ||
+		errors.Is(err, unix.ENOTTY)
+}
+
+// fsImmutable is FS_IMMUTABLE_FL of linux/fs.h.
+const fsImmutable = 0x10
+
+// SetImmutable sets or clears the immutable flag (chattr +i) of an open file.
+// A filesystem without the flag returns an error for which IsNotSupported holds.
+func SetImmutable(fd int, on bool) error {
+	flags, err := unix.IoctlGetUint32(fd, unix.FS_IOC_GETFLAGS)
+	if err != nil {
+		return err
+	}
+	want := flags &^ fsImmutable
+	if on {
+		want = flags | fsImmutable
+	}
+	if want == flags {
+		return nil
+	}
+	return unix.IoctlSetPointerInt(fd, unix.FS_IOC_SETFLAGS, int(want))
+}
+
+// The freeze ioctls of linux/fs.h: _IOWR('X', 119, int) and _IOWR('X', 120, int).
+const (
+	fiFreeze = 0xc0045877
+	fiThaw   = 0xc0045878
+)
+
+// Freeze flushes the journal of the filesystem of fd and stops writes until Thaw.
+func Freeze(fd int) error { return unix.IoctlSetInt(fd, fiFreeze, 0) }
+
+// Thaw ends Freeze.
+func Thaw(fd int) error { return unix.IoctlSetInt(fd, fiThaw, 0) }
+
+// CloneFile makes dst share src's blocks (reflink); IsNotSupported where it can't.
+func CloneFile(dst, src int) error { return unix.IoctlFileClone(dst, src) }
+
+func ignoreEINTR(f func() error) error {
+	for {
+		err := f()
+		if !errors.Is(err, syscall.EINTR) {
+			return err
+		}
+	}
+}
