@@ -132,6 +132,17 @@ func TestLock(t *testing.T) {
 	must(t, b.Unlock())
 	c, err := d.Lock(ctx, ".lock", false, 0)
 	must(t, err)
+	must(t, d.Remove(".lock"))
+	other, err := d.Lock(ctx, ".lock", false, 0)
+	if err != nil {
+		t.Errorf("lock of a new file under the name: %v", err)
+	} else if other.f == c.f {
+		t.Error("same file")
+	}
+	must(t, other.Unlock())
+	must(t, c.Unlock())
+	c, err = d.Lock(ctx, ".lock", false, 0)
+	must(t, err)
 	cctx, cancel := context.WithCancel(ctx)
 	cancel()
 	if _, err := d.Lock(cctx, ".lock", false, -1); !errors.Is(err, context.Canceled) {

@@ -25,29 +25,52 @@ const lockPoll = 50 * time.Millisecond
 // Lock takes the flock on the file name inside d, creating it if needed. It
 // waits until timeout (0: try once; negative: for ever) or until ctx ends.
 func (d *Dir) Lock(ctx context.Context, name string, shared bool, timeout time.Duration) (*Lock, error) {
-	f, err := d.OpenFile(name, os.O_RDWR|os.O_CREATE, 0o660)
-	if err != nil {
-		return nil, err
-	}
 	start := time.Now()
 	for {
-		busy, err := sys.Flock(int(f.Fd()), shared)
-		if err == nil && !busy {
-			return &Lock{f: f}, nil
-		}
-		if err != nil {
-			return nil, errors.Join(d.wrap("lock", name, err), f.Close())
+		l, err := d.tryLock(name, shared)
+		if l != nil || err != nil {
+			return l, err
 		}
 		if timeout >= 0 && time.Since(start) >= timeout {
-			return nil, errors.Join(fmt.Errorf("lock %s: %w", path.Join(d.path, name), ErrLocked), f.Close())
+			return nil, fmt.Errorf("lock %s: %w", path.Join(d.path, name), ErrLocked)
 		}
 		select {
 		case <-ctx.Done():
-			return nil, errors.Join(ctx.Err(), f.Close())
+			return nil, ctx.Err()
 		case <-time.After(lockPoll):
 		}
 	}
 }
 
-// Unlock releases the lock.
-func (l *Lock) Unlock() error { return l.f.Close() }
+// tryLock returns nil without an error where somebody else holds the lock.
+func (d *Dir) tryLock(name string, shared bool) (*Lock, error) {
+	f, err := d.OpenFile(name, os.O_RDWR|os.O_CREATE, 0o660)
+	if err != nil {
+		return nil, err
+	}
+	busy, err := sys.Flock(int(f.Fd()), shared)
+	if err != nil {
+		return nil, errors.Join(d.wrap("lock", name, err), f.Close())
+	}
+	// libostree unlinks its lock file on release: a lock on a file that no longer
+	// has the name excludes nobody.
+	if !busy && d.stillNamed(f, name) {
+		return &Lock{f: f}, nil
+	}
+	return nil, f.Close()
+}
+
+func (d *Dir) stillNamed(f *os.File, name string) bool {
+	held, err := FStat(f)
+	if err != nil {
+		return false
+	}
+	now, err := d.Lstat(name)
+	return err == nil && now.Ino == held.Ino && now.Dev == held.Dev
+}
+
+// Unlock releases the lock. It is released before the file is closed because a
+// child that another goroutine is starting may hold the descriptor until its exec.
+func (l *Lock) Unlock() error {
+	return errors.Join(sys.Funlock(int(l.f.Fd())), l.f.Close())
+}

@@ -158,13 +158,14 @@ func Futimens(fd int, sec, nsec int64) error {
 	return unix.UtimesNanoAt(unix.AT_FDCWD, fmt.Sprintf("/proc/self/fd/%d", fd), []unix.Timespec{ts, ts}, 0)
 }
 
-// TmpFile opens an unnamed file in dirfd; LinkFd names it.
-func TmpFile(dirfd int, mode uint32) (*os.File, error) {
+// TmpFile opens an unnamed file in dirfd; LinkFd names it. dir is the path of
+// dirfd for error messages.
+func TmpFile(dirfd int, dir string, mode uint32) (*os.File, error) {
 	fd, err := unix.Openat(dirfd, ".", unix.O_TMPFILE|unix.O_RDWR|unix.O_CLOEXEC, mode)
 	if err != nil {
 		return nil, err
 	}
-	return os.NewFile(uintptr(fd), "unnamed"), nil
+	return os.NewFile(uintptr(fd), dir+"/(unnamed)"), nil
 }
 
 // Syncfs flushes the filesystem that holds fd.

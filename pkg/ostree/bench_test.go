@@ -1,0 +1,90 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package ostree
+
+import (
+	"context"
+	"os"
+	"path/filepath"
+	"syscall"
+	"testing"
+)
+
+// cpuTime tells more than the clock where other work shares the machine.
+func cpuTime(b *testing.B) (stop func()) {
+	seconds := func() float64 {
+		var ru syscall.Rusage
+		if err := syscall.Getrusage(syscall.RUSAGE_SELF, &ru); err != nil {
+			b.Fatal(err)
+		}
+		return float64(ru.Utime.Nano()+ru.Stime.Nano()) / 1e9
+	}
+	before := seconds()
+	return func() { b.ReportMetric(seconds()-before, "cpu-s") }
+}
+
+// BenchmarkTree commits, commits again and checks out the directory that
+// HOSTCTL_BENCH_TREE names.
+func BenchmarkTree(b *testing.B) {
+	src := os.Getenv("HOSTCTL_BENCH_TREE")
+	if src == "" {
+		b.Skip("HOSTCTL_BENCH_TREE is not set")
+	}
+	for _, mode := range allModes {
+		b.Run(mode.String(), func(b *testing.B) { benchTree(b, mode, src) })
+	}
+}
+
+func benchTree(b *testing.B, mode Mode, src string) {
+	for range b.N {
+		root := filepath.Join(b.TempDir(), "repo")
+		if err := os.Mkdir(root, 0o755); err != nil {
+			b.Fatal(err)
+		}
+		d := openDir(b, root)
+		r, err := Create(d, mode, Options{})
+		if err != nil {
+			b.Fatal(err)
+		}
+		var cache DevInoCache
+		var c Checksum
+		b.Run("commit", func(b *testing.B) { c = benchCommit(b, r, src, &cache) })
+		b.Run("again", func(b *testing.B) { benchCommit(b, r, src, &cache) })
+		b.Run("checkout", func(b *testing.B) {
+			defer cpuTime(b)()
+			o := CheckoutOptions{DevIno: &cache, UserMode: mode == ModeBareUser}
+			if err := r.Checkout(b.Context(), c, openDir(b, filepath.Dir(root)), "out", o); err != nil {
+				b.Fatal(err)
+			}
+		})
+		b.Run("linked", func(b *testing.B) { benchCommit(b, r, filepath.Join(filepath.Dir(root), "out"), &cache) })
+		b.Run("fsck", func(b *testing.B) {
+			defer cpuTime(b)()
+			if res, err := r.Fsck(b.Context(), FsckOptions{}); err != nil || len(res.Findings) > 0 {
+				b.Fatal(res, err)
+			}
+		})
+		_ = r.Close()
+	}
+}
+
+func benchCommit(b *testing.B, r *Repo, src string, cache *DevInoCache) (c Checksum) {
+	defer cpuTime(b)()
+	s, err := r.Update(b.Context(), func(ctx context.Context, tx *Txn) error {
+		m := NewMTree()
+		if err := tx.WriteDir(ctx, openDir(b, src), m, CommitOptions{DevIno: cache}); err != nil {
+			return err
+		}
+		tree, meta, err := tx.WriteTree(ctx, m)
+		if err != nil {
+			return err
+		}
+		c, err = tx.WriteCommit(ctx, Commit{Timestamp: 1, RootTree: tree, RootMeta: meta})
+		return err
+	})
+	if err != nil {
+		b.Fatal(err)
+	}
+	b.ReportMetric(float64(s.BytesWritten)/1e6, "MB-written")
+	return c
+}

@@ -1,0 +1,296 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package ostree
+
+import (
+	"bufio"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"syscall"
+	"time"
+
+	"github.com/hostctl/hostctl/internal/failpoint"
+	"github.com/hostctl/hostctl/internal/fsx"
+	"github.com/hostctl/hostctl/internal/sys"
+)
+
+// objFile is an object being written: unnamed where the filesystem can, else
+// under a temporary name in the staging directory.
+type objFile struct {
+	*os.File
+	t       *Txn
+	tmp     string // "" for an unnamed file
+	written int64
+}
+
+func (t *Txn) newFile() (*objFile, error) {
+	f, err := sys.TmpFile(t.stage.dir.Fd(), t.stage.dir.Path(), 0o600)
+	if err == nil {
+		return &objFile{File: f, t: t}, nil
+	}
+	if !sys.IsNotSupported(err) && !errors.Is(err, syscall.EISDIR) && !errors.Is(err, syscall.ENOENT) {
+		return nil, fmt.Errorf("create object file: %w", err)
+	}
+	tmp := "tmp-" + rand.Text()
+	f, err = t.stage.dir.OpenFile(tmp, os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o600)
+	if err != nil {
+		return nil, err
+	}
+	return &objFile{File: f, t: t, tmp: tmp}, nil
+}
+
+// Write counts against the free space that must remain.
+func (f *objFile) Write(p []byte) (int, error) {
+	if err := f.t.budget.take(int64(len(p))); err != nil {
+		return 0, err
+	}
+	n, err := f.File.Write(p)
+	f.written += int64(n)
+	return n, err
+}
+
+// ReadFrom keeps io.Copy from going around Write.
+func (f *objFile) ReadFrom(r io.Reader) (int64, error) {
+	buf := f.t.r.pools.buffer()
+	defer f.t.r.pools.buffers.Put(buf)
+	return io.CopyBuffer(struct{ io.Writer }{f}, struct{ io.Reader }{r}, (*buf)[:bufSize])
+}
+
+func (f *objFile) chmod(mode uint32) error {
+	if err := sys.Fchmod(int(f.Fd()), mode); err != nil {
+		return fmt.Errorf("set mode %o: %w", mode, err)
+	}
+	return nil
+}
+
+// close drops what was not placed.
+func (f *objFile) close() {
+	_ = f.File.Close()
+	if f.tmp != "" {
+		_ = f.t.stage.dir.Remove(f.tmp)
+	}
+}
+
+// place gives a complete file its name in the staging directory.
+func (t *Txn) place(f *objFile, n ObjectName) error {
+	if t.r.opts.perObjectFsync {
+		if err := f.Sync(); err != nil {
+			return err
+		}
+	}
+	err := t.placeName(n, func(name string) error {
+		if f.tmp == "" {
+			return sys.LinkFd(int(f.Fd()), t.stage.dir.Fd(), name)
+		}
+		err := t.stage.dir.RenameNoReplace(f.tmp, t.stage.dir, name)
+		if err == nil {
+			f.tmp = ""
+		}
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	t.count.bytes.Add(f.written)
+	return failpoint.Hit("ostree.txn.write")
+}
+
+// placeName registers an object as staged. Where two writers made the same
+// object the first one stands; what an interrupted transaction left under the
+// name is not trusted and goes.
+func (t *Txn) placeName(n ObjectName, link func(name string) error) error {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if _, ok := t.staged[n]; ok && n.Type.hashed() || ok && n.Type == TypeFile {
+		return nil
+	}
+	name := n.String()
+	err := link(name)
+	if errors.Is(err, fs.ErrExist) {
+		if err := t.stage.dir.Remove(name); err != nil {
+			return err
+		}
+		err = link(name)
+	}
+	if err != nil {
+		return fmt.Errorf("name object %s: %w", n, err)
+	}
+	t.staged[n] = struct{}{}
+	delete(t.leftover, n)
+	return nil
+}
+
+// checkStorable refuses what the repository's mode cannot give back.
+func (r *Repo) checkStorable(h FileHeader) error {
+	if r.mode != ModeBareUserOnly {
+		return nil
+	}
+	if h.UID != 0 || h.GID != 0 || len(h.Xattrs) > 0 || h.IsRegular() && h.Mode&0o7777&^0o775 != 0 {
+		return fmt.Errorf("%w: owner %d:%d, mode %o or attributes in a %s repository", ErrInvalid, h.UID, h.GID, h.Mode, r.mode)
+	}
+	return nil
+}
+
+// fill writes a content object in the form of the repository's mode.
+func (t *Txn) fill(f *objFile, h FileHeader, size int64, content io.Reader) error {
+	switch t.r.mode {
+	case ModeArchive:
+		if err := t.fillArchive(f, h, size, content); err != nil {
+			return err
+		}
+		return f.chmod(0o644)
+	case ModeBareUser:
+		if h.IsSymlink() {
+			if _, err := io.WriteString(f, h.Target+"\x00"); err != nil {
+				return err
+			}
+		} else if err := copyExactly(f, content, size); err != nil {
+			return err
+		}
+		return finishBareUser(f, h)
+	}
+	if err := copyExactly(f, content, size); err != nil {
+		return err
+	}
+	if err := finishBare(f.File, h, t.r.mode == ModeBare && !t.r.opts.disableXattrs, t.r.mode == ModeBare); err != nil {
+		return err
+	}
+	return sys.Futimens(int(f.Fd()), 0, 0)
+}
+
+func copyExactly(f *objFile, content io.Reader, size int64) error {
+	n, err := f.ReadFrom(io.LimitReader(content, size))
+	if err != nil {
+		return fmt.Errorf("copy content: %w", err)
+	}
+	if n != size {
+		return corrupt("content", io.ErrUnexpectedEOF)
+	}
+	return expectEOF(content)
+}
+
+func (t *Txn) fillArchive(f *objFile, h FileHeader, size int64, content io.Reader) error {
+	prefix, err := h.archivePrefix(size)
+	if err != nil {
+		return err
+	}
+	w := bufio.NewWriterSize(f, bufSize)
+	if _, err := w.Write(prefix); err != nil {
+		return err
+	}
+	if h.IsRegular() {
+		if err := t.deflate(w, size, content); err != nil {
+			return err
+		}
+	}
+	return w.Flush()
+}
+
+func (t *Txn) deflate(w io.Writer, size int64, content io.Reader) error {
+	p := &t.r.pools
+	z, err := p.deflater(w, t.r.opts.zlibLevel)
+	if err != nil {
+		return err
+	}
+	defer p.deflaters.Put(z)
+	buf := p.buffer()
+	defer p.buffers.Put(buf)
+	n, err := io.CopyBuffer(struct{ io.Writer }{z}, struct{ io.Reader }{io.LimitReader(content, size)}, (*buf)[:bufSize])
+	if err != nil {
+		return fmt.Errorf("compress content: %w", err)
+	}
+	if n != size {
+		return corrupt("content", io.ErrUnexpectedEOF)
+	}
+	if err := expectEOF(content); err != nil {
+		return err
+	}
+	return z.Close()
+}
+
+// finishBare sets owner, mode and attributes. The owner comes first:
+// changing it clears setuid bits and file capabilities.
+func finishBare(f *os.File, h FileHeader, xattrs, owner bool) error {
+	fd := int(f.Fd())
+	if owner {
+		if err := sys.Fchown(fd, int(h.UID), int(h.GID)); err != nil {
+			return fmt.Errorf("set owner %d:%d: %w", h.UID, h.GID, err)
+		}
+	}
+	if err := sys.Fchmod(fd, h.Mode&0o7777); err != nil {
+		return fmt.Errorf("set mode %o: %w", h.Mode, err)
+	}
+	if xattrs {
+		for _, x := range h.Xattrs {
+			if err := fsx.FSetXattr(f, x.Name, x.Value); err != nil {
+				return fmt.Errorf("set attribute %s: %w", x.Name, err)
+			}
+		}
+	}
+	return nil
+}
+
+// finishBareUser keeps a file that its owner can read, whatever its real mode.
+func finishBareUser(f *objFile, h FileHeader) error {
+	meta, err := marshalUserMeta(h)
+	if err != nil {
+		return err
+	}
+	if err := fsx.FSetXattr(f.File, userMetaXattr, meta); err != nil {
+		return err
+	}
+	mode := uint32(0o644)
+	if h.IsRegular() {
+		mode = h.Mode&0o775 | 0o400
+	}
+	if err := f.chmod(mode); err != nil {
+		return err
+	}
+	return sys.Futimens(int(f.Fd()), 0, 0)
+}
+
+// placeLink makes a symbolic link, which cannot be unnamed, and places it.
+func (t *Txn) placeLink(n ObjectName, h FileHeader) error {
+	if err := t.budget.take(int64(len(h.Target))); err != nil {
+		return err
+	}
+	d, tmp := t.stage.dir, "tmp-"+rand.Text()
+	if err := d.Symlink(h.Target, tmp); err != nil {
+		return err
+	}
+	err := finishLink(d, tmp, h, t.r.mode == ModeBare && !t.r.opts.disableXattrs, t.r.mode == ModeBare, false)
+	if err == nil {
+		err = t.placeName(n, func(name string) error { return d.RenameNoReplace(tmp, d, name) })
+	}
+	if rerr := t.r.removeIfThere(d, tmp); err == nil {
+		err = rerr
+	}
+	if err != nil {
+		return err
+	}
+	t.count.bytes.Add(int64(len(h.Target)))
+	return failpoint.Hit("ostree.txn.write")
+}
+
+func finishLink(d *fsx.Dir, name string, h FileHeader, xattrs, owner, keepTime bool) error {
+	if owner {
+		if err := d.Lchown(name, int(h.UID), int(h.GID)); err != nil {
+			return err
+		}
+	}
+	if xattrs {
+		for _, x := range h.Xattrs {
+			if err := d.SetXattr(name, x.Name, x.Value); err != nil {
+				return fmt.Errorf("set attribute %s: %w", x.Name, err)
+			}
+		}
+	}
+	if keepTime {
+		return nil
+	}
+	return d.Lutimes(name, time.Unix(0, 0))
+}

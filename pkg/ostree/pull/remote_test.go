@@ -1,0 +1,129 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package pull
+
+import (
+	"errors"
+	"os"
+	"path/filepath"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
+
+	"github.com/hostctl/hostctl/pkg/ostree"
+)
+
+// TestRemotesLikeTheRealTool adds and deletes the same remotes with the real
+// tool and compares the configuration files byte for byte.
+func TestRemotesLikeTheRealTool(t *testing.T) {
+	t.Parallel()
+	ostreeTool := tool(t, "ostree")
+	ours := newRepo(t, ostree.ModeBareUser)
+	theirs := filepath.Join(t.TempDir(), "repo")
+	run(t, ostreeTool, "init", "--repo="+theirs, "--mode=bare-user")
+	same := func(step string) {
+		t.Helper()
+		a, err := os.ReadFile(filepath.Join(theirs, "config"))
+		must(t, err)
+		b, err := os.ReadFile(filepath.Join(ours.Dir().Path(), "config"))
+		must(t, err)
+		if diff := cmp.Diff(string(a), string(b)); diff != "" {
+			t.Errorf("%s (-theirs +ours):\n%s", step, diff)
+		}
+	}
+	first := Remote{Name: "first", URL: "http://example.com/repo/", Branches: []string{"a/b", "c"}, NoGPGVerify: true}
+	must(t, AddRemote(ours, first, AddOptions{}))
+	run(t, ostreeTool, "remote", "--repo="+theirs, "add", "--no-gpg-verify", "first", first.URL, "a/b", "c")
+	same("add")
+	second := Remote{Name: "second", URL: "https://example.com/x?a=b"}
+	must(t, AddRemote(ours, second, AddOptions{Set: [][2]string{{"tls-permissive", "true"}}}))
+	run(t, ostreeTool, "remote", "--repo="+theirs, "add", "--set=tls-permissive=true", "second", second.URL)
+	same("add with a further key")
+	if err := AddRemote(ours, first, AddOptions{}); !errors.Is(err, ErrRemoteExists) {
+		t.Errorf("name taken: %v", err)
+	}
+	must(t, AddRemote(ours, first, AddOptions{IfNotExists: true}))
+	same("add that changes nothing")
+	names, err := ListRemotes(ours)
+	must(t, err)
+	if diff := cmp.Diff([]string{"first", "second"}, names); diff != "" {
+		t.Error(diff)
+	}
+	for _, repo := range []*ostree.Repo{ours, openRepo(t, theirs, ostree.ModeBareUser)} {
+		got, err := LoadRemote(repo, "first")
+		must(t, err)
+		if diff := cmp.Diff(first, got, cmpopts.IgnoreUnexported(Remote{})); diff != "" {
+			t.Error(diff)
+		}
+	}
+	must(t, os.WriteFile(filepath.Join(ours.Dir().Path(), "first.trustedkeys.gpg"), nil, 0o644))
+	must(t, DeleteRemote(ours, "first"))
+	run(t, ostreeTool, "remote", "--repo="+theirs, "delete", "first")
+	same("delete")
+	if ok, _ := ours.Dir().Exists("first.trustedkeys.gpg"); ok {
+		t.Error("the keys of a deleted remote are still there")
+	}
+	if err := DeleteRemote(ours, "first"); !errors.Is(err, ErrNoRemote) {
+		t.Errorf("delete again: %v", err)
+	}
+	if _, err := LoadRemote(ours, "first"); !errors.Is(err, ErrNoRemote) {
+		t.Errorf("load deleted: %v", err)
+	}
+}
+
+func TestRemoteDefaultsAreSafe(t *testing.T) {
+	t.Parallel()
+	r := newRepo(t, ostree.ModeBareUser)
+	must(t, AddRemote(r, Remote{Name: "o", URL: "https://example.com"}, AddOptions{}))
+	got, err := LoadRemote(r, "o")
+	must(t, err)
+	if got.NoGPGVerify || got.TLSPermissive || got.SignVerify {
+		t.Errorf("defaults: %+v", got)
+	}
+	for key, value := range map[string]string{"gpg-verify": "maybe", "branches": `\q`} {
+		must(t, AddRemote(r, Remote{Name: "bad", URL: "https://example.com"}, AddOptions{Force: true, Set: [][2]string{{key, value}}}))
+		if _, err := LoadRemote(r, "bad"); err == nil {
+			t.Errorf("%s=%s was accepted", key, value)
+		}
+	}
+	for value, want := range map[string]bool{"false": false, "true": true, "ed25519;": true} {
+		must(t, AddRemote(r, Remote{Name: "s", URL: "https://example.com"}, AddOptions{Force: true, Set: [][2]string{{"sign-verify", value}}}))
+		got, err := LoadRemote(r, "s")
+		must(t, err)
+		if got.SignVerify != want {
+			t.Errorf("sign-verify=%s read as %v", value, got.SignVerify)
+		}
+	}
+	for _, bad := range []Remote{
+		{Name: "a/b", URL: "http://x"}, {Name: `a"`, URL: "http://x"}, {Name: "..", URL: "http://x"}, {Name: "o"},
+		{Name: "x", URL: "ftp://x"}, {Name: "x", URL: "relative"}, {Name: "x", URL: "file://host/x"},
+		{Name: "x", URL: "http://x", Branches: []string{"../y"}}, {Name: "x", URL: "https://x", TLSClientKeyPath: "/k"},
+	} {
+		if err := AddRemote(r, bad, AddOptions{}); err == nil {
+			t.Errorf("accepted %+v", bad)
+		}
+	}
+	must(t, AddRemote(r, Remote{Name: "u", URL: "https://example.com"}, AddOptions{Set: [][2]string{{"unconfigured-state", "register first"}}}))
+	u, err := LoadRemote(r, "u")
+	must(t, err)
+	if _, err := Pull(t.Context(), r, u, Request{Refs: []string{"x"}}); err == nil || !errors.Is(u.check(), err) && err.Error() == "" {
+		t.Errorf("unconfigured remote: %v", err)
+	}
+}
+
+func FuzzSummary(f *testing.F) {
+	f.Add([]byte{0})
+	f.Add([]byte("t/v1\x00\x00\x00\x00\x6e\x00\x00\x00\x00\x00\x00\x00"))
+	f.Fuzz(func(t *testing.T, data []byte) {
+		s, err := parseSummary(data)
+		if err != nil {
+			return
+		}
+		for name := range s.refs {
+			if err := ostree.CheckRef(name); err != nil {
+				t.Fatalf("accepted ref %q", name)
+			}
+		}
+	})
+}

@@ -1,0 +1,72 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package pull
+
+import (
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"sync/atomic"
+	"time"
+)
+
+// speed ends a transfer that delivers too little for too long. Only the time
+// spent waiting for the network counts, not the time that storing takes.
+type speed struct {
+	limit   int64 // bytes per second
+	window  time.Duration
+	timer   *time.Timer
+	began   time.Time
+	waited  time.Duration
+	got     int64
+	stalled *atomic.Bool
+}
+
+func (s *speed) start(n Network, cancel context.CancelCauseFunc) {
+	s.stop()
+	stalled := new(atomic.Bool)
+	*s = speed{limit: n.LowSpeedBytes, window: n.LowSpeedTime, stalled: stalled}
+	s.timer = time.AfterFunc(s.window, func() {
+		stalled.Store(true)
+		cancel(errStalled)
+	})
+	s.timer.Stop()
+}
+
+func (s *speed) stop() {
+	if s.timer != nil {
+		s.timer.Stop()
+	}
+}
+
+// before arms the timer that ends a read without any data.
+func (s *speed) before() {
+	s.began = time.Now()
+	s.timer.Reset(s.window)
+}
+
+// after judges the average over each window.
+func (s *speed) after(n int) error {
+	s.timer.Stop()
+	s.waited += time.Since(s.began)
+	s.got += int64(n)
+	if s.waited < s.window {
+		return nil
+	}
+	slow := float64(s.got) < float64(s.limit)*s.waited.Seconds()
+	s.waited, s.got = 0, 0
+	if slow {
+		s.stalled.Store(true)
+		return errStalled
+	}
+	return nil
+}
+
+// isCertificate tells errors of TLS that no retry cures.
+func isCertificate(err error) bool {
+	var verification *tls.CertificateVerificationError
+	var authority x509.UnknownAuthorityError
+	var host x509.HostnameError
+	return errors.As(err, &verification) || errors.As(err, &authority) || errors.As(err, &host)
+}

@@ -1,0 +1,371 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package ostree
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"maps"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"syscall"
+
+	"github.com/hostctl/hostctl/internal/failpoint"
+)
+
+// errOver reports use of a transaction outside the function given to Update.
+var errOver = fmt.Errorf("%w: transaction is over", ErrInvalid)
+
+// Stats counts the objects that a transaction met and those that it had to
+// write; BytesWritten is what they take on disk.
+type Stats struct {
+	MetadataTotal, MetadataWritten int
+	ContentTotal, ContentWritten   int
+	BytesWritten                   int64
+}
+
+type counters struct {
+	metaTotal, metaWritten, contentTotal, contentWritten, bytes atomic.Int64
+}
+
+func (c *counters) stats() Stats {
+	return Stats{
+		MetadataTotal: int(c.metaTotal.Load()), MetadataWritten: int(c.metaWritten.Load()),
+		ContentTotal: int(c.contentTotal.Load()), ContentWritten: int(c.contentWritten.Load()),
+		BytesWritten: c.bytes.Load(),
+	}
+}
+
+// Txn is a running transaction. It is valid inside the function given to Update
+// and safe for concurrent use there.
+type Txn struct {
+	r      *Repo
+	stage  *staging
+	budget *budget
+	count  counters
+	over   atomic.Bool
+	// present marks the objects/XX directories that hold an object this transaction
+	// relies on: another process may have renamed it there a moment ago.
+	present [256]atomic.Bool
+
+	mu       sync.Mutex
+	staged   map[ObjectName]struct{} // complete in the staging directory
+	leftover map[ObjectName]struct{} // found there; not trusted before verification
+	refs     map[string]Checksum     // zero: delete
+	partial  map[Checksum]bool       // true: mark, false: clear
+}
+
+// Update runs fn in a transaction, holding the repository's shared lock, and
+// commits when fn returns nil. On an error nothing becomes visible; the objects
+// written so far are kept for the next transaction of the same boot, which
+// verifies what it takes over. Cancelling ctx stops the transaction until the
+// commit begins; from then on it completes.
+func (r *Repo) Update(ctx context.Context, fn func(context.Context, *Txn) error) (Stats, error) {
+	unlock, err := r.lock(ctx, true)
+	if err != nil {
+		return Stats{}, err
+	}
+	t, err := r.begin(ctx)
+	if err != nil {
+		return Stats{}, errors.Join(fmt.Errorf("begin transaction: %w", err), unlock())
+	}
+	err = fn(ctx, t)
+	if err == nil {
+		err = ctx.Err()
+	}
+	t.over.Store(true)
+	if err == nil {
+		if err = t.commit(); err != nil {
+			err = fmt.Errorf("commit transaction: %w", err)
+		}
+	}
+	err = errors.Join(err, t.end(err), unlock())
+	if err == nil && r.opts.autoSummary {
+		err = r.WriteSummary(context.WithoutCancel(ctx), SummaryOptions{})
+	}
+	return t.count.stats(), err
+}
+
+func (r *Repo) begin(ctx context.Context) (*Txn, error) {
+	if err := failpoint.Hit("ostree.txn.begin"); err != nil {
+		return nil, err
+	}
+	b, err := r.newBudget()
+	if err != nil {
+		return nil, err
+	}
+	s, err := r.openStaging(ctx)
+	if err != nil {
+		return nil, err
+	}
+	left, err := s.leftovers()
+	if err != nil {
+		return nil, errors.Join(err, s.keep())
+	}
+	return &Txn{
+		r: r, stage: s, budget: b, leftover: left,
+		staged: map[ObjectName]struct{}{}, refs: map[string]Checksum{}, partial: map[Checksum]bool{},
+	}, nil
+}
+
+// end releases the staging directory. After a failure it stays for the next
+// transaction, unless the disk is full: then its space is what matters.
+func (t *Txn) end(failure error) error {
+	if failure == nil || errors.Is(failure, ErrNoSpace) || errors.Is(failure, syscall.ENOSPC) || errors.Is(failure, syscall.EDQUOT) {
+		err := t.stage.drop(t.r)
+		t.r.dropExpired()
+		return err
+	}
+	return t.stage.keep()
+}
+
+// Repo gives the repository.
+func (t *Txn) Repo() *Repo { return t.r }
+
+// Has reports an object as present: durable in the repository, or written by
+// this transaction. What an interrupted transaction left is verified first.
+func (t *Txn) Has(n ObjectName) (bool, error) {
+	t.mu.Lock()
+	_, staged := t.staged[n]
+	_, left := t.leftover[n]
+	t.mu.Unlock()
+	if staged {
+		return true, nil
+	}
+	found, err := t.r.Has(n)
+	if err != nil {
+		return false, err
+	}
+	if found {
+		t.present[n.Checksum[0]].Store(true)
+		return true, nil
+	}
+	return left && t.takeOver(n), nil
+}
+
+// takeOver verifies an object that an interrupted transaction left, and drops it
+// if it is damaged.
+func (t *Txn) takeOver(n ObjectName) bool {
+	err := t.r.verifyObject(t.stage.dir, n.String(), n)
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if _, left := t.leftover[n]; !left {
+		_, staged := t.staged[n]
+		return staged
+	}
+	delete(t.leftover, n)
+	if err != nil {
+		t.r.opts.log.Warn("drop damaged staged object", "object", n.String(), "error", err)
+		_ = t.stage.dir.Remove(n.String())
+		return false
+	}
+	t.staged[n] = struct{}{}
+	return true
+}
+
+// LoadRaw is Repo.LoadRaw that also sees what this transaction wrote.
+func (t *Txn) LoadRaw(n ObjectName) ([]byte, error) {
+	if t.isStaged(n) {
+		return loadMeta(t.stage.dir, n.String(), n)
+	}
+	return t.r.LoadRaw(n)
+}
+
+// OpenFile is Repo.OpenFile that also sees what this transaction wrote.
+func (t *Txn) OpenFile(c Checksum) (FileHeader, int64, io.ReadCloser, error) {
+	n := ObjectName{c, TypeFile}
+	if t.isStaged(n) {
+		return t.r.openContent(t.stage.dir, n.String(), n)
+	}
+	return t.r.OpenFile(c)
+}
+
+func (t *Txn) isStaged(n ObjectName) bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	_, ok := t.staged[n]
+	return ok
+}
+
+// SetRef points a ref (REF or REMOTE:REF) at a commit when the transaction
+// commits. The commit must be present then.
+func (t *Txn) SetRef(refspec string, c Checksum) error {
+	if c.IsZero() {
+		return fmt.Errorf("set ref %s: %w: zero checksum", clip(refspec), ErrInvalid)
+	}
+	return t.planRef(refspec, c)
+}
+
+// DeleteRef removes a ref when the transaction commits; an absent one is no error.
+func (t *Txn) DeleteRef(refspec string) error { return t.planRef(refspec, Checksum{}) }
+
+func (t *Txn) planRef(refspec string, c Checksum) error {
+	if t.over.Load() {
+		return errOver
+	}
+	p, err := refPath(refspec)
+	if err != nil {
+		return err
+	}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.refs[p] = c
+	return nil
+}
+
+// MarkPartial marks a commit as incomplete. The mark is durable before the
+// commit object can appear.
+func (t *Txn) MarkPartial(c Checksum) error { return t.planPartial(c, true) }
+
+// ClearPartial removes the mark when the transaction commits, after all its
+// objects are durable.
+func (t *Txn) ClearPartial(c Checksum) error { return t.planPartial(c, false) }
+
+func (t *Txn) planPartial(c Checksum, mark bool) error {
+	if t.over.Load() {
+		return errOver
+	}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.partial[c] = mark
+	return nil
+}
+
+// commit makes everything durable, then visible, then referenced. The order is
+// the whole point; each failpoint is a place where a crash must leave either the
+// old refs or the new ones, both with their closures.
+func (t *Txn) commit() error {
+	if err := t.checkRefs(); err != nil {
+		return err
+	}
+	steps := []struct {
+		point string
+		run   func() error
+	}{
+		{"ostree.txn.staged", t.syncStaged},
+		{"ostree.txn.synced", func() error { return t.writePartial(true) }},
+		{"ostree.txn.marked", func() error { return t.publish(false) }},
+		{"ostree.txn.published", t.syncObjects},
+		// Whoever finds a commit that is not marked partial takes its closure for
+		// granted, so that has to be durable before.
+		{"ostree.txn.durable", func() error { return t.publish(true) }},
+		{"ostree.txn.commits-published", t.syncObjects},
+		{"ostree.txn.commits-durable", func() error { return t.writePartial(false) }},
+		{"ostree.txn.cleared", t.writeRefs},
+	}
+	for _, s := range steps {
+		if err := failpoint.Hit(s.point); err != nil {
+			return err
+		}
+		if err := s.run(); err != nil {
+			return err
+		}
+	}
+	return failpoint.Hit("ostree.txn.done")
+}
+
+// syncStaged puts the bytes of all staged objects on disk, with one call for all.
+func (t *Txn) syncStaged() error {
+	if !t.r.opts.fsync || len(t.staged) == 0 {
+		return nil
+	}
+	return t.r.dir.Syncfs()
+}
+
+// publish moves either the commits or everything else to their names. A name that is taken belongs to the
+// same bytes, put there durably by another transaction; only detached metadata
+// is replaced.
+func (t *Txn) publish(commits bool) error {
+	names := slices.SortedFunc(maps.Keys(t.staged), func(a, b ObjectName) int {
+		if c := a.Checksum.Compare(b.Checksum); c != 0 {
+			return c
+		}
+		return int(a.Type) - int(b.Type)
+	})
+	last := -1
+	for _, n := range names {
+		if (n.Type == TypeCommit) != commits {
+			continue
+		}
+		if err := failpoint.Hit("ostree.txn.object"); err != nil {
+			return err
+		}
+		if x := int(n.Checksum[0]); x != last {
+			if err := t.r.makeObjectDir(n); err != nil {
+				return err
+			}
+			last = x
+		}
+		if err := t.publishOne(n); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (t *Txn) publishOne(n ObjectName) error {
+	t.present[n.Checksum[0]].Store(true)
+	rename := t.stage.dir.RenameNoReplace
+	if n.Type == TypeCommitMeta {
+		rename = t.stage.dir.Rename
+	}
+	err := rename(n.String(), t.r.objects, n.loosePath(t.r.mode))
+	if errors.Is(err, syscall.EEXIST) {
+		err = nil
+	}
+	if err == nil && n.Type == TypeCommit {
+		err = t.r.removeIfThere(t.r.objects, ObjectName{n.Checksum, TypeTombstone}.loosePath(t.r.mode))
+	}
+	return err
+}
+
+// syncObjects makes the names durable: of what was renamed, and of what was
+// there already but perhaps only since a moment ago.
+func (t *Txn) syncObjects() error {
+	if !t.r.opts.fsync {
+		return nil
+	}
+	any := false
+	for i := range t.present {
+		if !t.present[i].Load() {
+			continue
+		}
+		any = true
+		if err := t.r.objects.FsyncName(fmt.Sprintf("%02x", i)); err != nil {
+			return err
+		}
+		t.present[i].Store(false)
+	}
+	if !any {
+		return nil
+	}
+	return t.r.objects.Fsync()
+}
+
+// writePartial sets the marks of incomplete commits before their objects appear,
+// and clears those of complete ones after all objects are durable.
+func (t *Txn) writePartial(mark bool) error {
+	changed := false
+	for c, m := range t.partial {
+		if m != mark {
+			continue
+		}
+		changed = true
+		var err error
+		if mark {
+			err = errors.Join(t.r.dir.MkdirAll("state", 0o755), t.r.dir.WriteFile(partialName(c), nil, 0o644))
+		} else {
+			err = t.r.removeIfThere(t.r.dir, partialName(c))
+		}
+		if err != nil {
+			return err
+		}
+	}
+	if !changed || !t.r.opts.fsync {
+		return nil
+	}
+	return t.r.dir.FsyncName("state")
+}
