@@ -1,0 +1,111 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Package bootloader keeps the boot menu in step with the deployments.
+//
+// All menu state of one generation lives in /boot/loader.V, V being 0 or 1: the
+// BLS entries, and whatever a boot loader needs that cannot read them. The
+// symbolic link /boot/loader names the generation that counts. A new menu is
+// written completely into the other generation; then one rename of the link, in
+// Switch.Flip, changes the next boot. Nothing else does.
+package bootloader
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/hostctl/hostctl/internal/fsx"
+	"github.com/hostctl/hostctl/pkg/bootloader/bls"
+)
+
+// Kind names a backend as in the repository's config, [sysroot] bootloader.
+type Kind string
+
+// The kinds that Select knows.
+const (
+	Auto  Kind = "auto" // the first backend whose Probe says yes, else None
+	None  Kind = "none" // BLS entries only: whoever boots reads them itself
+	GRUB2 Kind = "grub2"
+)
+
+// Conditions that callers test for.
+var (
+	ErrUnknownKind = errors.New("unknown boot loader")
+	// ErrForeignConfig reports a boot loader whose configuration would never look
+	// at what is written here, so a switch would silently change nothing.
+	ErrForeignConfig = errors.New("boot loader configuration does not read /boot/loader")
+	// ErrNotSwitchable reports a /boot/loader that is not the link to loader.0 or loader.1.
+	ErrNotSwitchable = errors.New("/boot/loader is not a link to loader.0 or loader.1")
+)
+
+// Entry is one menu entry with its file name below entries/.
+type Entry struct {
+	Name string // e.g. ostree-2.conf
+	bls.Entry
+}
+
+// Menu is one generation to be prepared.
+type Menu struct {
+	Version int     // V of loader.V, 0 or 1
+	Entries []Entry // boot order, the default first
+}
+
+// Backend serves one kind of boot loader. Handles are of the directory that is
+// mounted as /boot.
+type Backend interface {
+	// Probe reports whether this boot loader is in use. It changes nothing.
+	Probe(ctx context.Context, boot *fsx.Dir) (bool, error)
+	// Prepare writes what the boot loader needs into loader.V, whose entries are
+	// already there. It must not change the next boot, may run again after a
+	// crash, and does not sync.
+	Prepare(ctx context.Context, boot *fsx.Dir, m Menu) error
+	// Finish runs after the switch. It must be idempotent; its failure leaves a
+	// system that boots the new menu.
+	Finish(ctx context.Context, boot *fsx.Dir, m Menu) error
+}
+
+// Switch selects the generation that boots next.
+type Switch interface {
+	// Active returns V of the generation in use, or -1 where none is yet.
+	Active(boot *fsx.Dir) (int, error)
+	// Arm does everything for the switch that does not change the next boot. The
+	// caller syncs /boot between Arm and Flip.
+	Arm(boot *fsx.Dir, version int) error
+	// Flip makes loader.V count, in one atomic step.
+	Flip(boot *fsx.Dir, version int) error
+}
+
+type candidate struct {
+	kind    Kind
+	backend Backend
+}
+
+// Select returns the backend called kind; "" means Auto.
+func Select(ctx context.Context, kind Kind, boot *fsx.Dir) (Kind, Backend, error) {
+	all := []candidate{{GRUB2, grub2{}}, {None, none{}}}
+	if kind == "" || kind == Auto {
+		for _, c := range all {
+			ok, err := c.backend.Probe(ctx, boot)
+			if err != nil {
+				return "", nil, fmt.Errorf("probe boot loader %s: %w", c.kind, err)
+			}
+			if ok {
+				return c.kind, c.backend, nil
+			}
+		}
+	}
+	for _, c := range all {
+		if c.kind == kind {
+			return c.kind, c.backend, nil
+		}
+	}
+	return "", nil, fmt.Errorf("%w %q", ErrUnknownKind, kind)
+}
+
+// none is for boot loaders that read BLS entries, and for images whose loader
+// is configured from outside. As the last candidate it takes everything.
+type none struct{}
+
+func (none) Probe(context.Context, *fsx.Dir) (bool, error) { return true, nil }
+func (none) Prepare(context.Context, *fsx.Dir, Menu) error { return nil }
+func (none) Finish(context.Context, *fsx.Dir, Menu) error  { return nil }

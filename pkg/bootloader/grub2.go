@@ -1,0 +1,153 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package bootloader
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"path"
+	"strings"
+
+	"github.com/hostctl/hostctl/internal/fsx"
+	"github.com/hostctl/hostctl/pkg/bootloader/bls"
+)
+
+// grub2 serves GRUB 2. Not every build of GRUB has the blscfg command, so the
+// menu is also written as a script of our own, loader.V/grub.cfg. The file that
+// GRUB itself opens stays as it is: a stub that loads /loader/grub.cfg through
+// the link (or runs blscfg, or is itself a link to ../loader/grub.cfg), which is
+// why the flip of that one link switches everything.
+type grub2 struct{}
+
+const maxStub = 1 << 20
+
+// stubs are where distributions install the file that GRUB opens.
+func stubs() []string { return []string{"grub2/grub.cfg", "grub/grub.cfg"} }
+
+func (grub2) Probe(_ context.Context, boot *fsx.Dir) (bool, error) {
+	for _, name := range stubs() {
+		if ok, err := boot.Exists(name); ok || err != nil {
+			return ok, err
+		}
+	}
+	return false, nil
+}
+
+func (grub2) Prepare(_ context.Context, boot *fsx.Dir, m Menu) error {
+	if err := checkStubs(boot); err != nil {
+		return err
+	}
+	data, err := grubConfig(m)
+	if err != nil {
+		return err
+	}
+	return boot.WriteFile(path.Join(LoaderDir(m.Version), "grub.cfg"), data, 0o644)
+}
+
+func (grub2) Finish(context.Context, *fsx.Dir, Menu) error { return nil }
+
+// checkStubs requires that one of the installed GRUB configurations leads to
+// /boot/loader. Where none is installed (an image under construction) there is
+// nothing to contradict.
+func checkStubs(boot *fsx.Dir) error {
+	var foreign error
+	for _, name := range stubs() {
+		ok, err := stubLeadsHere(boot, name)
+		if errors.Is(err, fs.ErrNotExist) {
+			continue
+		}
+		if err != nil {
+			return fmt.Errorf("read GRUB configuration: %w", err)
+		}
+		if ok {
+			return nil
+		}
+		foreign = fmt.Errorf("%s: %w", path.Join("/boot", name), ErrForeignConfig)
+	}
+	return foreign
+}
+
+func stubLeadsHere(boot *fsx.Dir, name string) (bool, error) {
+	st, err := boot.Lstat(name)
+	if err != nil {
+		return false, err
+	}
+	if st.IsSymlink() {
+		target, err := boot.Readlink(name)
+		return strings.HasSuffix(target, "/loader/grub.cfg"), err
+	}
+	data, err := boot.ReadFile(name, maxStub)
+	return bytes.Contains(data, []byte("/loader/grub.cfg")) || bytes.Contains(data, []byte("blscfg")), err
+}
+
+const grubHead = `# Generated for this boot menu generation; changes here are lost.
+# The stub that loads this file may set default and timeout, and sets root.
+if [ -z "${timeout}" ]; then
+	set timeout=5
+fi
+# Kernels are in /ostree on a boot partition, in /boot/ostree otherwise.
+if [ -d /boot/ostree ]; then
+	set bootdir=/boot
+else
+	set bootdir=
+fi
+`
+
+// grubConfig writes the menu as a GRUB script. Kernel arguments are re-quoted
+// for GRUB's own quoting; GRUB hands \ ' and " inside an argument to the kernel
+// with a backslash before it, which no quoting here can avoid.
+func grubConfig(m Menu) ([]byte, error) {
+	var b bytes.Buffer
+	b.WriteString(grubHead)
+	for _, e := range m.Entries {
+		if e.Linux == "" {
+			continue // an EFI entry or the like: nothing that GRUB's linux could start
+		}
+		// Format checks every value for line ends and control characters.
+		if _, err := e.Format(); err != nil {
+			return nil, fmt.Errorf("write GRUB entry for %s: %w", e.Name, err)
+		}
+		writeGrubEntry(&b, e)
+	}
+	return b.Bytes(), nil
+}
+
+func writeGrubEntry(b *bytes.Buffer, e Entry) {
+	title := e.Title
+	if title == "" {
+		title = e.Name
+	}
+	fmt.Fprintf(b, "\nmenuentry %s --class ostree --id %s {\n", grubQuote(title), grubQuote(strings.TrimSuffix(e.Name, ".conf")))
+	fmt.Fprintf(b, "\tlinux %s", grubPath(e.Linux))
+	for _, a := range bls.ParseKargs(e.Options) {
+		b.WriteByte(' ')
+		b.WriteString(grubQuote(strings.ReplaceAll(a, `"`, "")))
+	}
+	b.WriteByte('\n')
+	if len(e.Initrd) > 0 {
+		b.WriteString("\tinitrd")
+		for _, i := range e.Initrd {
+			b.WriteByte(' ')
+			b.WriteString(grubPath(i))
+		}
+		b.WriteByte('\n')
+	}
+	if e.DeviceTree != "" {
+		fmt.Fprintf(b, "\tdevicetree %s\n", grubPath(e.DeviceTree))
+	}
+	b.WriteString("}\n")
+}
+
+// grubPath names a file relative to where the stub's root is: entries carry
+// /ostree/… or, with bootprefix, /boot/ostree/….
+func grubPath(p string) string {
+	if rest, ok := strings.CutPrefix(p, "/boot/"); ok {
+		p = "/" + rest
+	}
+	return "${bootdir}" + grubQuote(p)
+}
+
+func grubQuote(s string) string { return "'" + strings.ReplaceAll(s, "'", `'\''`) + "'" }
