@@ -1,0 +1,206 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package rpmcompose
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"time"
+
+	"github.com/hostctl/hostctl/internal/fsx"
+	"github.com/hostctl/hostctl/pkg/ostree"
+	"github.com/hostctl/hostctl/pkg/ostree/gvariant"
+	"github.com/hostctl/hostctl/pkg/rpmcompose/rpm"
+)
+
+// Keys of commit metadata. Source: rpm-ostree's compose (rpmostree.*) and
+// libostree (version, ostree.*).
+const (
+	keyVersion   = "version"
+	keyInputHash = "rpmostree.inputhash"
+	keyPkgList   = "rpmostree.rpmdb.pkglist"
+	keyRepos     = "rpmostree.rpmmd-repos"
+	keyBootable  = "ostree.bootable"
+	keyLinux     = "ostree.linux"
+	keyBinding   = "ostree.ref-binding"
+)
+
+// previous is what the last commit on the ref tells.
+type previous struct {
+	commit    ostree.Checksum // zero: there is none
+	version   string
+	inputHash string
+	timestamp uint64
+}
+
+func loadPrevious(repo *ostree.Repo, ref string) (previous, error) {
+	c, err := repo.Resolve(ref)
+	if errors.Is(err, ostree.ErrNotFound) {
+		return previous{}, nil
+	}
+	if err != nil {
+		return previous{}, err
+	}
+	commit, err := repo.LoadCommit(c)
+	if err != nil {
+		return previous{}, err
+	}
+	p := previous{commit: c, timestamp: commit.Timestamp}
+	p.version, _ = commit.Metadata.Str(keyVersion)
+	p.inputHash, _ = commit.Metadata.Str(keyInputHash)
+	return p, nil
+}
+
+// commitTime is the newest build time of the packages, so that one plan gives
+// one commit whatever the day, but never before the parent's: clients refuse to
+// go back in time.
+func commitTime(pkgs []localPackage, epoch *time.Time, prev previous) uint64 {
+	var t uint64
+	for _, p := range pkgs {
+		t = max(t, uint64(p.pkg.BuildTime().Unix()))
+	}
+	if epoch != nil {
+		t = uint64(epoch.Unix())
+	}
+	return max(t, prev.timestamp)
+}
+
+// composed is a finished tree, ready to be committed.
+type composed struct {
+	root      *fsx.Dir
+	devino    *ostree.DevInoCache
+	version   string
+	timestamp uint64
+	kernel    string // version, "" without one
+	packages  []localPackage
+}
+
+func commitMetadata(plan *Plan, c composed, extra map[string]string) (gvariant.Dict, error) {
+	var d gvariant.Dict
+	for _, k := range slices.Sorted(maps.Keys(plan.manifest.AddCommitMetadata)) {
+		value, err := metadataValue(plan.manifest.AddCommitMetadata[k])
+		if err != nil {
+			return d, fmt.Errorf("%w: key `add-commit-metadata.%s`: %w", ErrTreefile, k, err)
+		}
+		d.Set(k, value)
+	}
+	for _, k := range slices.Sorted(maps.Keys(extra)) {
+		d.Set(k, gvariant.String(extra[k]))
+	}
+	if c.version != "" {
+		d.Set(keyVersion, gvariant.String(c.version))
+	}
+	d.Set(keyInputHash, gvariant.String(plan.InputHash))
+	d.Set(keyPkgList, packageList(c.packages))
+	d.Set(keyRepos, repoList(plan))
+	d.Set(keyBinding, gvariant.Strings([]string{plan.Ref}))
+	if c.kernel != "" {
+		d.Set(keyBootable, gvariant.Bool(true))
+		d.Set(keyLinux, gvariant.String(c.kernel))
+	}
+	return d, nil
+}
+
+func metadataValue(v any) (gvariant.Value, error) {
+	switch v := v.(type) {
+	case string:
+		return gvariant.String(v), nil
+	case bool:
+		return gvariant.Bool(v), nil
+	case int64:
+		// rpm-ostree stores integers of a treefile in network byte order.
+		return gvariant.Uint64BE(uint64(v)), nil
+	case uint64:
+		return gvariant.Uint64BE(v), nil
+	case []any:
+		list := make([]string, len(v))
+		for i, e := range v {
+			s, ok := e.(string)
+			if !ok {
+				return gvariant.Value{}, fmt.Errorf("a list may hold strings only, not %T", e)
+			}
+			list[i] = s
+		}
+		return gvariant.Strings(list), nil
+	}
+	return gvariant.Value{}, fmt.Errorf("a value of type %T cannot be stored", v)
+}
+
+// packageList is a(sssss): name, epoch, version, release, architecture, sorted.
+func packageList(pkgs []localPackage) gvariant.Value {
+	list := make([]rpm.NEVRA, len(pkgs))
+	for i, p := range pkgs {
+		list[i] = p.pkg.NEVRA()
+	}
+	slices.SortFunc(list, func(a, b rpm.NEVRA) int {
+		return cmp.Or(cmp.Compare(a.Name, b.Name), rpm.CompareNEVRA(a, b))
+	})
+	values := make([]gvariant.Value, len(list))
+	for i, n := range list {
+		values[i] = gvariant.Tuple(gvariant.String(n.Name), gvariant.String(fmt.Sprint(n.Epoch)),
+			gvariant.String(n.Version), gvariant.String(n.Release), gvariant.String(n.Arch))
+	}
+	return gvariant.Array("(sssss)", values...)
+}
+
+// repoList is aa{sv} with id and timestamp (the revision of repomd.xml).
+func repoList(plan *Plan) gvariant.Value {
+	values := make([]gvariant.Value, len(plan.Repos))
+	for i, r := range plan.Repos {
+		var d gvariant.Dict
+		d.Set("id", gvariant.String(r.ID))
+		d.Set("timestamp", gvariant.Uint64BE(parseRevision(r.Revision)))
+		values[i] = d.Value()
+	}
+	return gvariant.Array("a{sv}", values...)
+}
+
+func parseRevision(s string) uint64 {
+	var n uint64
+	if _, err := fmt.Sscanf(s, "%d", &n); err != nil {
+		return 0
+	}
+	return n
+}
+
+// commit stores the tree and moves the ref, in one transaction.
+func commit(ctx context.Context, env Env, plan *Plan, c composed, parent ostree.Checksum) (Result, error) {
+	meta, err := commitMetadata(plan, c, env.Metadata)
+	if err != nil {
+		return Result{}, err
+	}
+	res := Result{Version: c.version, Timestamp: time.Unix(int64(c.timestamp), 0)}
+	res.Stats, err = env.Repo.Update(ctx, func(ctx context.Context, txn *ostree.Txn) error {
+		m := ostree.NewMTree()
+		err := txn.WriteDir(ctx, c.root, m, ostree.CommitOptions{DevIno: c.devino, Filter: canonicalRoot})
+		if err != nil {
+			return err
+		}
+		obj := ostree.Commit{Metadata: meta, Parent: parent, Timestamp: c.timestamp}
+		if obj.RootTree, obj.RootMeta, err = txn.WriteTree(ctx, m); err != nil {
+			return err
+		}
+		res.ContentChecksum = obj.ContentChecksum()
+		if res.Commit, err = txn.WriteCommit(ctx, obj); err != nil {
+			return err
+		}
+		return txn.SetRef(plan.Ref, res.Commit)
+	})
+	if err != nil {
+		return res, fmt.Errorf("commit %s: %w", plan.Ref, err)
+	}
+	return res, nil
+}
+
+// canonicalRoot gives the top directory the owner and mode that every tree has,
+// whatever the umask under which the work directory was made.
+func canonicalRoot(path string, h *ostree.FileHeader) (bool, error) {
+	if path == "/" {
+		h.UID, h.GID, h.Mode, h.Xattrs = 0, 0, h.Mode&^0o7777|0o755, nil
+	}
+	return false, nil
+}

@@ -1,0 +1,261 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package rpmcompose
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"time"
+
+	"github.com/hostctl/hostctl/internal/fsx"
+	"github.com/hostctl/hostctl/pkg/ostree"
+	"github.com/hostctl/hostctl/pkg/rpmcompose/assemble"
+	"github.com/hostctl/hostctl/pkg/rpmcompose/importer"
+	"github.com/hostctl/hostctl/pkg/rpmcompose/rpm"
+)
+
+// Env is where Execute works and what it adds to the plan.
+type Env struct {
+	Sources
+	// Repo receives the commit.
+	Repo *ostree.Repo
+	// Version of the commit; "" lets automatic-version-prefix decide.
+	Version string
+	// Force composes even if the plan's input hash is that of the last commit.
+	Force bool
+	// NoParent starts a new history on the ref.
+	NoParent bool
+	// Metadata is added to the commit, as strings.
+	Metadata map[string]string
+	// Epoch overrides the commit's time (SOURCE_DATE_EPOCH).
+	Epoch *time.Time
+	// ScriptTimeout limits one scriptlet; 0 means the default of package scripts.
+	ScriptTimeout time.Duration
+}
+
+// Step is one part of a compose, for reports.
+type Step struct {
+	Name   string
+	Detail string
+	Took   time.Duration
+}
+
+// Result tells what Execute made.
+type Result struct {
+	Commit          ostree.Checksum
+	ContentChecksum ostree.Checksum
+	Version         string
+	Timestamp       time.Time
+	Stats           ostree.Stats
+	Steps           []Step
+}
+
+func (r *Result) step(name string, start time.Time, format string, args ...any) {
+	r.Steps = append(r.Steps, Step{Name: name, Took: time.Since(start), Detail: fmt.Sprintf(format, args...)})
+}
+
+// Names inside the cache directory.
+const (
+	cacheRepoName = "pkgcache-repo"
+	workPrefix    = "work-"
+)
+
+// Execute makes the commit that a plan describes. If the ref's last commit came
+// from an equal plan it returns that commit with ErrUnchanged. On any error and
+// on cancellation the repository is as it was; the work directory is removed.
+func Execute(ctx context.Context, plan *Plan, env Env) (Result, error) {
+	env.fill()
+	prev, err := loadPrevious(env.Repo, plan.Ref)
+	if err != nil {
+		return Result{}, err
+	}
+	if prev.inputHash == plan.InputHash && !env.Force {
+		return Result{Commit: prev.commit, Version: prev.version}, ErrUnchanged
+	}
+	cacheRepo, err := openCacheRepo(env)
+	if err != nil {
+		return Result{}, err
+	}
+	defer cacheRepo.Close()
+	if err := removeStaleWork(env.Cache); err != nil {
+		return Result{}, err
+	}
+	work, err := env.Cache.Mkdtemp(workPrefix)
+	if err != nil {
+		return Result{}, fmt.Errorf("make work directory: %w", err)
+	}
+	res, err := (&run{plan: plan, env: env, cache: cacheRepo, prev: prev}).do(ctx, work)
+	if rmErr := env.Cache.RemoveAll(work); rmErr != nil {
+		err = errors.Join(err, fmt.Errorf("remove work directory: %w", rmErr))
+	}
+	return res, err
+}
+
+// removeStaleWork drops what a killed compose left; the caller holds the
+// cache's lock, so nobody works there.
+func removeStaleWork(cache *fsx.Dir) error {
+	entries, err := cache.ReadDir(".")
+	if err != nil {
+		return err
+	}
+	for _, e := range entries {
+		if len(e.Name) > len(workPrefix) && e.Name[:len(workPrefix)] == workPrefix {
+			if err := cache.RemoveAll(e.Name); err != nil {
+				return fmt.Errorf("remove stale work directory: %w", err)
+			}
+		}
+	}
+	return nil
+}
+
+func openCacheRepo(env Env) (*ostree.Repo, error) {
+	if err := env.Cache.Mkdir(cacheRepoName, 0o755); err != nil && !errors.Is(err, fs.ErrExist) {
+		return nil, err
+	}
+	d, err := env.Cache.OpenDir(cacheRepoName)
+	if err != nil {
+		return nil, err
+	}
+	o := ostree.Options{Logger: env.Log}
+	ready, err := d.Exists("objects")
+	if err != nil {
+		return nil, err
+	}
+	var r *ostree.Repo
+	if ready {
+		r, err = ostree.Open(d, o)
+	} else {
+		r, err = ostree.Create(d, ostree.ModeBare, o)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("open package cache: %w", err)
+	}
+	return r, nil
+}
+
+// run is one execution.
+type run struct {
+	plan  *Plan
+	env   Env
+	cache *ostree.Repo
+	prev  previous
+	res   Result
+}
+
+func (r *run) do(ctx context.Context, workName string) (Result, error) {
+	work, err := r.env.Cache.OpenDir(workName)
+	if err != nil {
+		return Result{}, err
+	}
+	defer work.Close()
+	start := time.Now()
+	pkgs, err := fetchPackages(ctx, r.plan, r.env.Sources)
+	if err != nil {
+		return Result{}, err
+	}
+	r.res.step("download and verify", start, "%d packages", len(pkgs))
+	layers, err := r.importAll(ctx, pkgs)
+	if err != nil {
+		return Result{}, err
+	}
+	asm, err := r.assemble(ctx, layers, work)
+	if err != nil {
+		return Result{}, err
+	}
+	if err := r.checkLabels(work); err != nil {
+		return Result{}, err
+	}
+	c, err := r.finish(ctx, work, pkgs, asm)
+	if err != nil {
+		return Result{}, err
+	}
+	defer c.root.Close()
+	return r.commit(ctx, c)
+}
+
+func (r *run) checkLabels(work *fsx.Dir) error {
+	if !r.plan.manifest.SELinux {
+		return nil
+	}
+	root, err := work.OpenDir(rootName)
+	if err != nil {
+		return err
+	}
+	defer root.Close()
+	return refusePolicy(root)
+}
+
+func (r *run) filter() importer.Filter {
+	m := r.plan.manifest
+	return importer.Filter{NoDocs: !m.Documentation, InstallLangs: m.InstallLangs}
+}
+
+func (r *run) importAll(ctx context.Context, pkgs []localPackage) ([]assemble.Layer, error) {
+	start := time.Now()
+	sources := make([]importer.Source, len(pkgs))
+	for i, p := range pkgs {
+		sources[i] = p.source()
+	}
+	results, err := importer.All(ctx, r.cache, sources, importer.AllOptions{Filter: r.filter(), Logger: r.env.Log, Progress: r.env.Progress})
+	if err != nil {
+		return nil, err
+	}
+	layers, cached := make([]assemble.Layer, len(results)), 0
+	for i, res := range results {
+		layers[i] = assemble.Layer{Package: pkgs[i].pkg, Commit: res.Commit}
+		if res.Cached {
+			cached++
+		}
+	}
+	r.res.step("import", start, "%d packages, %d from the cache", len(results), cached)
+	return layers, nil
+}
+
+const rootName = "rootfs"
+
+func (r *run) assemble(ctx context.Context, layers []assemble.Layer, work *fsx.Dir) (*assemble.Result, error) {
+	start := time.Now()
+	var seed assemble.Accounts
+	if !r.prev.commit.IsZero() && r.plan.manifest.PreservePasswd {
+		var err error
+		if seed, err = assemble.LoadAccounts(ctx, r.env.Repo, r.prev.commit); err != nil {
+			return nil, fmt.Errorf("read accounts of the previous commit: %w", err)
+		}
+	}
+	asm, err := assemble.Assemble(ctx, r.cache, layers, work, rootName, assemble.Options{Filter: r.filter(), Seed: seed, Logger: r.env.Log})
+	if err != nil {
+		return nil, err
+	}
+	r.res.step("assemble", start, "%d files", asm.Files)
+	return asm, nil
+}
+
+func (r *run) commit(ctx context.Context, c composed) (Result, error) {
+	start := time.Now()
+	parent := r.prev.commit
+	if r.env.NoParent {
+		parent = ostree.Checksum{}
+	}
+	done, err := commit(ctx, r.env, r.plan, c, parent)
+	if err != nil {
+		return Result{}, err
+	}
+	done.Steps = r.res.Steps
+	done.step("commit", start, "%d files of %d new", done.Stats.ContentWritten, done.Stats.ContentTotal)
+	// The ref is moved: from here on the commit exists, a missing summary only
+	// makes clients read the ref itself.
+	if err := r.env.Repo.WriteSummary(context.WithoutCancel(ctx), ostree.SummaryOptions{}); err != nil {
+		return done, fmt.Errorf("commit %s is made, but its summary is not: %w", done.Commit, err)
+	}
+	return done, nil
+}
+
+func headers(pkgs []localPackage) []*rpm.Package {
+	out := make([]*rpm.Package, len(pkgs))
+	for i, p := range pkgs {
+		out[i] = p.pkg
+	}
+	return out
+}

@@ -1,0 +1,98 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package rpmcompose
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/hostctl/hostctl/internal/fsx"
+	"github.com/hostctl/hostctl/pkg/rpmcompose/assemble"
+	"github.com/hostctl/hostctl/pkg/rpmcompose/postprocess"
+	"github.com/hostctl/hostctl/pkg/rpmcompose/rpmdb"
+	"github.com/hostctl/hostctl/pkg/rpmcompose/scripts"
+)
+
+// finish runs the scriptlets and the post-processing; the caller closes the
+// root of what it returns.
+func (r *run) finish(ctx context.Context, work *fsx.Dir, pkgs []localPackage, asm *assemble.Result) (_ composed, err error) {
+	c := composed{devino: asm.DevIno, packages: pkgs, timestamp: commitTime(pkgs, r.env.Epoch, r.prev)}
+	if c.version, err = r.version(c.timestamp); err != nil {
+		return c, err
+	}
+	if c.root, err = work.OpenDir(rootName); err != nil {
+		return c, err
+	}
+	defer func() {
+		if err != nil {
+			c.root.Close()
+		}
+	}()
+	sandbox := scripts.Options{Timeout: r.env.ScriptTimeout, SourceDateEpoch: int64(c.timestamp), Logger: r.env.Log}
+	if err := r.scriptlets(ctx, work, c.root, pkgs, asm, sandbox); err != nil {
+		return c, err
+	}
+	c.kernel, err = r.postprocess(ctx, work, c, asm, sandbox)
+	return c, err
+}
+
+// version is the one that was asked for, or the next after the parent's.
+func (r *run) version(timestamp uint64) (string, error) {
+	m := r.plan.manifest
+	if r.env.Version != "" || m.AutomaticVersionPrefix == "" {
+		return r.env.Version, nil
+	}
+	return nextVersion(m.AutomaticVersionPrefix, m.AutomaticVersionSuffix, r.prev.version, time.Unix(int64(timestamp), 0))
+}
+
+func (r *run) scriptlets(ctx context.Context, work, root *fsx.Dir, pkgs []localPackage, asm *assemble.Result, o scripts.Options) error {
+	start := time.Now()
+	var rep *scripts.Report
+	err := scripts.With(ctx, root, work, o, func(ctx context.Context, s *scripts.Sandbox) (err error) {
+		rep, err = scripts.Install(ctx, s, headers(pkgs), scripts.InstallOptions{
+			Filter: r.filter(), Owners: asm.Owners, Progress: r.env.Progress})
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	skipped := 0
+	for _, s := range rep.Steps {
+		if s.Skipped != "" {
+			skipped++
+			r.env.Progress.Message(fmt.Sprintf("Skipped %s: %s", s.Name, s.Skipped))
+		}
+		if s.Failed != "" {
+			r.env.Progress.Message(fmt.Sprintf("Tolerated failure of %s: %s", s.Name, s.Failed))
+		}
+	}
+	r.res.step("scriptlets", start, "%d run, %d skipped", rep.Scripts, skipped)
+	return nil
+}
+
+func (r *run) postprocess(ctx context.Context, work *fsx.Dir, c composed, asm *assemble.Result, sandbox scripts.Options) (kernel string, err error) {
+	o, err := postprocess.FromManifest(r.plan.manifest)
+	if err != nil {
+		return "", err
+	}
+	o.Version, o.Owned, o.Sandbox, o.Logger, o.Progress = c.version, asm.Owned, sandbox, r.env.Log, r.env.Progress
+	installed := make([]rpmdb.Installed, len(c.packages))
+	for i, p := range c.packages {
+		installed[i] = rpmdb.Installed{Package: p.pkg, InstallTime: time.Unix(int64(c.timestamp), 0), FileStates: asm.States[i]}
+	}
+	o.WriteRPMDB = func(ctx context.Context, dir *fsx.Dir) error { return rpmdb.Write(ctx, dir, installed) }
+	start := time.Now()
+	done, err := postprocess.Run(ctx, c.root, work, o)
+	if err != nil {
+		return "", err
+	}
+	for _, d := range done.Dropped {
+		r.env.Log.Warn("left out of the tree", "path", d)
+	}
+	for _, t := range done.Timings {
+		r.res.Steps = append(r.res.Steps, Step{Name: "  " + t.Part, Took: t.Duration})
+	}
+	r.res.step("postprocess", start, "kernel %s", done.Kernel)
+	return done.Kernel, nil
+}

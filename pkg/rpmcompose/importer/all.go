@@ -1,0 +1,102 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package importer
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"log/slog"
+	"runtime"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/hostctl/hostctl/internal/progress"
+	"github.com/hostctl/hostctl/pkg/ostree"
+	"github.com/hostctl/hostctl/pkg/rpmcompose/rpm"
+)
+
+// Source is a package to import.
+type Source struct {
+	Package *rpm.Package
+	// Payload opens the package's payload at its first byte
+	// (Package.PayloadOffset of the file).
+	Payload          func() (io.ReadCloser, error)
+	RepodataChecksum string
+}
+
+// AllOptions are those of All.
+type AllOptions struct {
+	Filter
+	// Workers unpack at the same time; 0 means one per CPU.
+	Workers  int
+	Logger   *slog.Logger  // notes are logged as warnings; nil discards
+	Progress progress.Func // task "import", counted in packages
+}
+
+// batch is the number of packages in one transaction: an error or a crash loses
+// the work of one batch, and a transaction costs a sync of the filesystem.
+const batch = 100
+
+// All imports the packages that the cache lacks, several at a time, and returns
+// the results in the order of the sources.
+func All(ctx context.Context, repo *ostree.Repo, sources []Source, o AllOptions) ([]Result, error) {
+	log := o.Logger
+	if log == nil {
+		log = slog.New(slog.DiscardHandler)
+	}
+	out := make([]Result, len(sources))
+	var missing []int
+	for i, s := range sources {
+		res, ok, err := Cached(repo, s.Package, Options{Filter: o.Filter})
+		if err != nil {
+			return nil, err
+		}
+		out[i] = res
+		if !ok {
+			missing = append(missing, i)
+		}
+	}
+	total := int64(len(missing))
+	o.Progress.Emit(progress.Event{Task: "import", Kind: progress.Begin, Total: total})
+	for done := 0; done < len(missing); {
+		part := missing[done:min(done+batch, len(missing))]
+		if err := importBatch(ctx, repo, sources, part, out, o); err != nil {
+			return nil, err
+		}
+		done += len(part)
+		o.Progress.Emit(progress.Event{Task: "import", Kind: progress.Update, Done: int64(done), Total: total})
+	}
+	o.Progress.Emit(progress.Event{Task: "import", Kind: progress.End, Done: total, Total: total})
+	for i, res := range out {
+		for _, note := range res.Notes {
+			log.Warn("left out of the tree", "package", sources[i].Package.Name(), "path", note.Path, "reason", note.Reason)
+		}
+	}
+	return out, nil
+}
+
+func importBatch(ctx context.Context, repo *ostree.Repo, sources []Source, part []int, out []Result, o AllOptions) error {
+	workers := o.Workers
+	if workers <= 0 {
+		workers = runtime.GOMAXPROCS(0)
+	}
+	_, err := repo.Update(ctx, func(ctx context.Context, txn *ostree.Txn) error {
+		g, ctx := errgroup.WithContext(ctx)
+		g.SetLimit(workers)
+		for _, i := range part {
+			g.Go(func() error {
+				s := sources[i]
+				r, err := s.Payload()
+				if err != nil {
+					return fmt.Errorf("import %s: %w", s.Package.NEVRA(), err)
+				}
+				defer r.Close()
+				out[i], err = Import(ctx, txn, s.Package, r, Options{Filter: o.Filter, RepodataChecksum: s.RepodataChecksum})
+				return err
+			})
+		}
+		return g.Wait()
+	})
+	return err
+}

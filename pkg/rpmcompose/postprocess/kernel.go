@@ -1,0 +1,227 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package postprocess
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"path"
+	"slices"
+	"strings"
+
+	"github.com/hostctl/hostctl/internal/fsx"
+	"github.com/hostctl/hostctl/internal/progress"
+	"github.com/hostctl/hostctl/pkg/rpmcompose/scripts"
+)
+
+const modulesDir = "usr/lib/modules"
+
+// Names of the kernel's files in its directory below usr/lib/modules.
+const (
+	kernelName    = "vmlinuz"
+	initramfsName = "initramfs.img"
+)
+
+func (r *runner) kernel(ctx context.Context, s *scripts.Sandbox) error {
+	if r.o.NoKernel {
+		return nil
+	}
+	tree := s.Root()
+	version, err := adoptKernel(tree)
+	if err != nil {
+		return err
+	}
+	r.res.Kernel = version
+	if err := depmod(ctx, s, version); err != nil {
+		return err
+	}
+	if r.o.NoInitramfs {
+		return nil
+	}
+	r.o.Progress.Emit(progress.Event{Task: "initramfs", Kind: progress.Begin, Text: version})
+	defer r.o.Progress.Emit(progress.Event{Task: "initramfs", Kind: progress.End, Text: version})
+	return r.initramfs(ctx, s, version)
+}
+
+// adoptKernel finds the one kernel, and moves it to its modules if it is in boot
+// only.
+func adoptKernel(tree *fsx.Dir) (string, error) {
+	found, err := listKernels(tree)
+	if err != nil {
+		return "", err
+	}
+	switch len(found) {
+	case 0:
+		return "", ErrNoKernel
+	case 1:
+	default:
+		return "", fmt.Errorf("%w: %s", ErrManyKernels, strings.Join(found, ", "))
+	}
+	version := found[0]
+	dir := path.Join(modulesDir, version)
+	st, err := tree.Lstat(path.Join(dir, kernelName))
+	if err == nil && st.IsRegular() {
+		return version, nil
+	}
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return "", err
+	}
+	for _, name := range []string{kernelName, "System.map", "config"} {
+		from, to := "boot/"+name+"-"+version, path.Join(dir, name)
+		if ok, err := tree.Exists(from); err != nil || !ok {
+			if err != nil {
+				return "", err
+			}
+			continue
+		}
+		if err := tree.Rename(from, tree, to); err != nil {
+			return "", err
+		}
+	}
+	return version, nil
+}
+
+// listKernels gives the versions that have modules and an image.
+func listKernels(tree *fsx.Dir) ([]string, error) {
+	var out []string
+	dirs, err := tree.ReadDir(modulesDir)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	for _, d := range dirs {
+		if !d.IsDir() {
+			continue
+		}
+		for _, image := range []string{path.Join(modulesDir, d.Name, kernelName), "boot/" + kernelName + "-" + d.Name} {
+			ok, err := tree.Exists(image)
+			if err != nil {
+				return nil, err
+			}
+			if ok && !slices.Contains(out, d.Name) {
+				out = append(out, d.Name)
+			}
+		}
+	}
+	return out, nil
+}
+
+func depmod(ctx context.Context, s *scripts.Sandbox, version string) error {
+	prog, err := program(s.Root(), "depmod")
+	if err != nil {
+		return err
+	}
+	_, err = s.Run(ctx, scripts.Command{Name: "depmod", Args: []string{prog, "-a", version}})
+	return err
+}
+
+// program finds a program of the tree.
+func program(tree *fsx.Dir, name string) (string, error) {
+	for _, dir := range []string{"usr/bin", "usr/sbin"} {
+		ok, err := tree.Exists(path.Join(dir, name))
+		if err != nil {
+			return "", err
+		}
+		if ok {
+			return "/" + path.Join(dir, name), nil
+		}
+	}
+	return "", fmt.Errorf("program %s is not in the tree: %w", name, fs.ErrNotExist)
+}
+
+// initramfs lets the tree's dracut make a generic image that depends on the
+// tree's content alone.
+func (r *runner) initramfs(ctx context.Context, s *scripts.Sandbox, version string) error {
+	prog, err := program(s.Root(), "dracut")
+	if err != nil {
+		return err
+	}
+	modules, err := r.dracutModules(s.Root())
+	if err != nil {
+		return err
+	}
+	compress := "--gzip"
+	if _, err := program(s.Root(), "zstd"); err == nil {
+		compress = "--zstd"
+	}
+	out := "/" + path.Join(modulesDir, version, initramfsName)
+	argv := []string{prog, "--no-hostonly", "--no-hostonly-cmdline", "--reproducible", compress, "--force", "--tmpdir", "/var/tmp", "--kver", version}
+	if len(modules) > 0 {
+		argv = append(argv, "--add", strings.Join(modules, " "))
+	}
+	argv = append(append(argv, r.o.InitramfsArgs...), out)
+	limit := r.o.InitramfsTimeout
+	if limit <= 0 {
+		limit = DefaultInitramfsTimeout
+	}
+	res, err := s.Run(ctx, scripts.Command{Name: "dracut", Args: argv, Timeout: limit})
+	if err != nil {
+		return err
+	}
+	// dracut reports a module that it could not add, and goes on.
+	for _, m := range modules {
+		if strings.Contains(res.Text, "Module '"+m+"' cannot be found") || strings.Contains(res.Text, "Module '"+m+"' will not be installed") {
+			return fmt.Errorf("dracut did not add its module %s; its output:\n%s", m, res.Text)
+		}
+	}
+	st, err := s.Root().Lstat(out[1:])
+	if err != nil {
+		return err
+	}
+	if st.Size == 0 {
+		return fmt.Errorf("dracut made an empty %s", out)
+	}
+	return s.Root().Chmod(out[1:], 0o600)
+}
+
+// dracutModules gives the modules to add, and fails where the tree lacks one.
+func (r *runner) dracutModules(tree *fsx.Dir) ([]string, error) {
+	have := map[string]bool{}
+	entries, err := tree.ReadDir("usr/lib/dracut/modules.d")
+	if err != nil {
+		return nil, err
+	}
+	for _, e := range entries {
+		have[strings.TrimLeft(e.Name, "0123456789")] = true
+	}
+	want := r.o.DracutModules
+	if want == nil {
+		switch {
+		case have["hostctl"]:
+			want = []string{"hostctl"}
+		case have["ostree"]:
+			want = []string{"ostree"}
+		default:
+			return nil, errors.New("tree has no dracut module that prepares the root: neither hostctl nor ostree")
+		}
+	}
+	for _, m := range want {
+		if !have[m] {
+			return nil, fmt.Errorf("tree has no dracut module %s", m)
+		}
+	}
+	return want, nil
+}
+
+// boot keeps what packages left in /boot besides the kernel where tools that
+// install boot loaders look for it; /boot itself is a mount point.
+func (r *runner) boot() error {
+	entries, err := r.root.ReadDir("boot")
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	if len(entries) == 0 {
+		return nil
+	}
+	if err := r.root.RemoveAll("usr/lib/ostree-boot"); err != nil {
+		return err
+	}
+	return r.root.Rename("boot", r.root, "usr/lib/ostree-boot")
+}

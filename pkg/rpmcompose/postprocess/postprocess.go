@@ -1,0 +1,200 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package postprocess
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"time"
+
+	"github.com/hostctl/hostctl/internal/failpoint"
+	"github.com/hostctl/hostctl/internal/fsx"
+	"github.com/hostctl/hostctl/internal/progress"
+	"github.com/hostctl/hostctl/pkg/rpmcompose/scripts"
+)
+
+// Conditions that callers test for.
+var (
+	// ErrNoKernel: a tree that must boot has no kernel.
+	ErrNoKernel = errors.New("no kernel in the tree")
+	// ErrManyKernels: a tree has more than one kernel.
+	ErrManyKernels = errors.New("more than one kernel in the tree")
+	// ErrLayout: something stands where the final layout needs another thing.
+	ErrLayout = errors.New("tree does not fit the final layout")
+)
+
+// Layouts of /opt and /usr/local.
+const (
+	OptVar  = "var"  // links to directories of /var; the default
+	OptRoot = "root" // part of the tree
+)
+
+// AddFile is a file to put into the tree.
+type AddFile struct {
+	Dest       string // absolute or relative to the root; below /usr or /etc
+	Data       []byte
+	Executable bool
+}
+
+// Script is a program to run in the tree.
+type Script struct {
+	Name string // for messages
+	// Body is run by the interpreter that its first line names, else by /bin/bash.
+	Body []byte
+}
+
+// RemoveFrom removes those files of a package whose path (as it will be after
+// boot, with a leading slash) matches one of the regular expressions.
+type RemoveFrom struct {
+	Package  string
+	Patterns []string
+}
+
+// Options of Run; the zero value makes a bootable tree with a kernel.
+type Options struct {
+	// Version is the commit's version: OSTREE_VERSION of os-release.
+	Version string
+	// MutateOSRelease is the text in VERSION and PRETTY_NAME of os-release that
+	// Version replaces; "" changes neither.
+	MutateOSRelease string
+
+	Units         []string // units to enable
+	DefaultTarget string
+
+	TmpIsDir            bool   // /tmp is a directory instead of a link to sysroot/tmp
+	MachineIDCompat     bool   // an empty /etc/machine-id instead of none
+	OptUsrlocal         string // OptVar or OptRoot; "" means OptVar
+	ReadonlyExecutables bool
+
+	// NoKernel is for trees that do not boot by themselves (containers).
+	NoKernel    bool
+	NoInitramfs bool
+	// InitramfsArgs are added to dracut's arguments.
+	InitramfsArgs []string
+	// DracutModules are the modules of dracut that prepare the root. nil means
+	// hostctl, or ostree where the tree has only that; an empty list means none.
+	DracutModules []string
+	// InitramfsTimeout limits dracut; zero means DefaultInitramfsTimeout.
+	InitramfsTimeout time.Duration
+
+	// EtcGroupMembers are the groups besides root that stay in /etc/group where
+	// accounts are split.
+	EtcGroupMembers []string
+
+	RemoveFromPackages []RemoveFrom
+	// Owned lists the tree's paths by package, as the assembly gives them.
+	Owned       map[string][]string
+	RemoveFiles []string
+	AddFiles    []AddFile
+	Scripts     []Script
+
+	// WriteRPMDB writes the package database into dir, which is the tree's
+	// usr/share/rpm; nil leaves the tree without one. It is called before
+	// Scripts run.
+	WriteRPMDB func(ctx context.Context, dir *fsx.Dir) error
+
+	Sandbox  scripts.Options
+	Logger   *slog.Logger
+	Progress progress.Func // tasks "postprocess" and "initramfs"
+}
+
+// DefaultInitramfsTimeout limits dracut.
+const DefaultInitramfsTimeout = 20 * time.Minute
+
+// Timing is how long one part took.
+type Timing struct {
+	Part     string
+	Duration time.Duration
+}
+
+// Result tells what Run did.
+type Result struct {
+	// Kernel is the version of the tree's kernel, "" without one.
+	Kernel string
+	// Dropped are files that a tree cannot hold: paths in /var and special files.
+	Dropped []string
+	Timings []Timing
+}
+
+// runner is one run.
+type runner struct {
+	o    Options
+	root *fsx.Dir
+	log  *slog.Logger
+	res  *Result
+}
+
+// part is a step of a run, with the name that errors and timings carry.
+type part struct {
+	name string
+	run  func() error
+}
+
+// Run finishes the tree in root. work is a directory on the same filesystem for
+// the sandbox. On an error the tree is not usable.
+func Run(ctx context.Context, root, work *fsx.Dir, o Options) (*Result, error) {
+	r := &runner{o: o, root: root, log: o.Logger, res: &Result{}}
+	if r.log == nil {
+		r.log = slog.New(slog.DiscardHandler)
+	}
+	if o.OptUsrlocal != "" && o.OptUsrlocal != OptVar && o.OptUsrlocal != OptRoot {
+		return nil, fmt.Errorf("postprocess tree: layout %q of /opt: %w", o.OptUsrlocal, errors.ErrUnsupported)
+	}
+	err := scripts.With(ctx, root, work, o.Sandbox, func(ctx context.Context, s *scripts.Sandbox) error {
+		return r.edit(ctx, s)
+	})
+	if err == nil {
+		err = r.parts(ctx, []part{
+			{"kernel location", r.boot},
+			{"normalise", r.normalise},
+			{"accounts", r.splitAccounts},
+			{"var", r.convertVar},
+			{"layout", r.layout},
+			{"special files", r.dropSpecial},
+		})
+	}
+	if err != nil {
+		return r.res, fmt.Errorf("postprocess tree: %w", err)
+	}
+	return r.res, nil
+}
+
+// edit is the part in the sandbox.
+func (r *runner) edit(ctx context.Context, s *scripts.Sandbox) error {
+	tree := s.Root()
+	return r.parts(ctx, []part{
+		{"units", func() error { return r.units(ctx, s) }},
+		{"os-release", func() error { return r.osRelease(tree) }},
+		{"rpmdb", func() error { return r.rpmdb(ctx, tree) }},
+		{"remove files", func() error { return r.removeFiles(tree) }},
+		{"add files", func() error { return r.addFiles(tree) }},
+		{"scripts", func() error { return r.scripts(ctx, s) }},
+		{"readonly executables", func() error { return r.readonly(tree) }},
+		{"kernel", func() error { return r.kernel(ctx, s) }},
+	})
+}
+
+func (r *runner) parts(ctx context.Context, list []part) error {
+	for _, p := range list {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		if err := failpoint.Hit("postprocess." + p.name); err != nil {
+			return err
+		}
+		start := time.Now()
+		r.o.Progress.Emit(progress.Event{Task: "postprocess", Kind: progress.Message, Text: p.name})
+		if err := p.run(); err != nil {
+			return fmt.Errorf("%s: %w", p.name, err)
+		}
+		r.res.Timings = append(r.res.Timings, Timing{p.name, time.Since(start)})
+	}
+	return nil
+}
+
+func (r *runner) drop(name, why string) {
+	r.res.Dropped = append(r.res.Dropped, name)
+	r.log.Warn("left out of the tree", "path", "/"+name, "reason", why)
+}
