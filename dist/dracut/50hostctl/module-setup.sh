@@ -1,0 +1,32 @@
+#!/bin/bash
+# SPDX-License-Identifier: Apache-2.0
+# Puts into the initramfs what turns the mounted disk into the booted deployment.
+
+hostctl_prepare_root=/usr/lib/hostctl/hostctl-prepare-root
+
+# An image built where hostctl is installed is for booting a deployment.
+check() {
+    [[ -x ${dracutsysrootdir-}$hostctl_prepare_root ]] && return 0
+    return 255
+}
+
+depends() {
+    echo systemd-initrd
+}
+
+# The transient modes and an unlocked /usr need overlayfs.
+installkernel() {
+    hostonly='' instmods overlay
+}
+
+install() {
+    inst_simple "$hostctl_prepare_root"
+    local conf
+    for conf in /usr/lib/ostree/prepare-root.conf /etc/ostree/prepare-root.conf; do
+        [[ -f ${dracutsysrootdir-}$conf ]] && inst_simple "$conf"
+    done
+    inst_simple "$systemdsystemunitdir/hostctl-prepare-root.service"
+    mkdir -p "${initdir}${systemdsystemconfdir}/initrd-root-fs.target.wants"
+    ln_r "$systemdsystemunitdir/hostctl-prepare-root.service" \
+        "$systemdsystemconfdir/initrd-root-fs.target.wants/hostctl-prepare-root.service"
+}

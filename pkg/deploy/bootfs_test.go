@@ -1,0 +1,162 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package deploy
+
+import (
+	"errors"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/hostctl/hostctl/internal/sys"
+)
+
+// mountBoot puts a filesystem of its own on the sysroot's boot directory.
+func (b *box) mountBoot(args ...string) {
+	b.t.Helper()
+	at := b.path("boot")
+	if out, err := exec.Command("mount", append(args, at)...).CombinedOutput(); err != nil {
+		b.t.Skipf("mounting is not possible here: %v %s", err, out)
+	}
+	b.t.Cleanup(func() {
+		if out, err := exec.Command("umount", "-l", at).CombinedOutput(); err != nil {
+			b.t.Errorf("%v %s", err, out)
+		}
+	})
+}
+
+// big gives a release whose kernel and initramfs take n KiB.
+func big(v string, n int) osTree {
+	return release(v, v).with("usr/lib/modules/"+v+"/initramfs.img", strings.Repeat(v, n*1024/len(v)))
+}
+
+// TestBootSpace: /boot holds two big kernels but not three.
+func TestBootSpace(t *testing.T) {
+	t.Parallel()
+	b := newBox(t, InitOptions{})
+	b.mountBoot("-t", "tmpfs", "-o", "size=8m", "tmpfs")
+	d1 := b.deploy(b.commit("m", "1", big("1", 2500)), Retention{})
+	b.boot(d1)
+	b.deploy(b.commit("m", "2", big("2", 2500)), Retention{})
+
+	// The third fits once the pending second is gone: done in two steps.
+	c3 := b.commit("m", "3", big("3", 2500))
+	p, err := b.sysroot().Preview(t.Context(), Request{Stateroot: "testos", Commit: c3})
+	must(t, err)
+	if p.Boot.Fits() || !p.Boot.FitsInSteps() {
+		t.Fatalf("%+v", p.Boot)
+	}
+	b.deploy(c3, Retention{})
+	if got := names(b.load().Deployments); got != "3.0 1.0*" {
+		t.Fatal(got)
+	}
+	checkBootable(t, b, b.load())
+
+	// The fourth does not fit beside the booted one: refused, nothing changed.
+	c4 := b.commit("m", "4", big("4", 5000))
+	b.locked(func(l *Locked) {
+		_, err := deployAndWrite(t.Context(), l, c4, Retention{})
+		var space *BootSpaceError
+		if !errors.Is(err, ErrBootSpace) || !errors.As(err, &space) || space.Need < 5000<<10 || space.Reclaimable < 2500<<10 {
+			t.Errorf("%v", err)
+		}
+		if _, err := l.Stage(t.Context(), Request{Stateroot: "testos", Commit: c4}, StageOptions{}); !errors.Is(err, ErrBootSpace) {
+			t.Errorf("stage: %v", err)
+		}
+	})
+	if got := names(b.load().Deployments); got != "3.0 1.0*" {
+		t.Fatal(got)
+	}
+	checkBootable(t, b, b.load())
+
+	// Garbage of a crash does not count as used.
+	junk := b.path("boot/ostree/testos-" + strings.Repeat("a", 64))
+	must(t, os.Mkdir(junk, 0o755))
+	must(t, os.WriteFile(filepath.Join(junk, "vmlinuz"), make([]byte, 2000<<10), 0o644))
+	b.deploy(b.commit("m", "5", big("5", 2500)), Retention{})
+	if _, err := os.Lstat(junk); !errors.Is(err, os.ErrNotExist) {
+		t.Error(err)
+	}
+}
+
+// TestFreeze deploys to a /boot that can be frozen, and lets the watchdog rescue
+// one whose owner has died.
+func TestFreeze(t *testing.T) {
+	t.Parallel()
+	needTool(t, "mkfs.ext4")
+	b := newBox(t, InitOptions{})
+	img := filepath.Join(b.root, "boot.img")
+	must(t, os.WriteFile(img, nil, 0o600))
+	must(t, os.Truncate(img, 8<<20))
+	if out, err := exec.Command("mkfs.ext4", "-q", img).CombinedOutput(); err != nil {
+		t.Fatalf("%v %s", err, out)
+	}
+	b.mountBoot("-o", "loop", img)
+	exe, err := os.Executable()
+	must(t, err)
+	b.o.DisableFsync = false
+	b.o.FreezeWatchdog = []string{"/usr/bin/env", crashOp + "=watchdog", exe}
+	b.deploy(b.commit("m", "1", release("1", "1")), Retention{})
+	checkBootable(t, b, b.load())
+
+	boot, err := os.Open(b.path("boot"))
+	must(t, err)
+	defer boot.Close()
+	dog, err := startWatchdog(b.o.FreezeWatchdog, boot)
+	must(t, err)
+	must(t, sys.Freeze(int(boot.Fd())))
+	must(t, dog.stdin.Close()) // as the kernel does when the owner dies
+	must(t, dog.cmd.Wait())
+	if err := sys.Thaw(int(boot.Fd())); err == nil {
+		t.Error("it was still frozen")
+	}
+	must(t, os.WriteFile(b.path("boot/x"), nil, 0o644))
+}
+
+// TestReadOnlySysroot: mutators work through a read-only mount, nobody else's
+// view changes.
+func TestReadOnlySysroot(t *testing.T) {
+	t.Parallel()
+	b := newBox(t, InitOptions{ReadOnly: true})
+	d1 := b.deploy(b.commit("m", "1", release("1", "1")), Retention{})
+	c2 := b.commit("m", "2", release("2", "2"))
+	ro := filepath.Join(b.root, "ro")
+	must(t, os.Mkdir(ro, 0o755))
+	if out, err := exec.Command("mount", "--bind", b.path(), ro).CombinedOutput(); err != nil {
+		t.Skipf("mounting is not possible here: %v %s", err, out)
+	}
+	t.Cleanup(func() { _ = exec.Command("umount", "-l", ro).Run() })
+	if out, err := exec.Command("mount", "-o", "remount,bind,ro", ro).CombinedOutput(); err != nil {
+		t.Fatalf("%v %s", err, out)
+	}
+	p := Paths{Sysroot: ro, Boot: ro + "/boot", Run: b.root + "/run", Root: ro + "/" + d1.Dir(), Cmdline: b.root + "/cmdline"}
+	h, err := OpenHost(p, false, Options{})
+	must(t, err)
+	st, err := h.Load(t.Context())
+	must(t, err)
+	if names(st.Deployments) != "1.0*" {
+		t.Fatal(names(st.Deployments))
+	}
+	if err := h.WithLock(t.Context(), func(l *Locked) error { _, err := deployAndWrite(t.Context(), l, c2, Retention{}); return err }); err == nil {
+		t.Error("wrote through a read-only handle")
+	}
+	must(t, h.Close())
+	h, err = OpenHost(p, true, b.o)
+	must(t, err)
+	defer h.Close()
+	must(t, h.WithLock(t.Context(), func(l *Locked) error {
+		if _, err := deployAndWrite(t.Context(), l, c2, Retention{}); err != nil {
+			return err
+		}
+		_, err := l.Cleanup(t.Context())
+		return err
+	}))
+	if got := names(b.load().Deployments); got != "2.0 1.0" {
+		t.Fatal(got)
+	}
+	if err := os.WriteFile(ro+"/x", nil, 0o644); err == nil {
+		t.Error("the visible mount became writable")
+	}
+}

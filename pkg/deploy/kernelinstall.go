@@ -1,0 +1,225 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package deploy
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path"
+	"regexp"
+	"strings"
+
+	"github.com/hostctl/hostctl/internal/failpoint"
+	"github.com/hostctl/hostctl/internal/fsx"
+	"github.com/hostctl/hostctl/internal/progress"
+	"github.com/hostctl/hostctl/pkg/bootloader"
+)
+
+// installKernels puts the kernels of all deployments into /boot and returns the
+// menu that names them.
+func (s *Sysroot) installKernels(ctx context.Context, g generation, titles []string) (bootloader.Menu, error) {
+	m := bootloader.Menu{Version: g.version}
+	prefix := ""
+	on, err := s.repo.Config().BoolOr("sysroot", "bootprefix", false)
+	if err != nil {
+		return m, err
+	}
+	if on {
+		prefix = "/boot"
+	}
+	durable := durableBootDirs(g.State)
+	for i, d := range g.order {
+		root, err := s.dir.OpenDir(d.Dir())
+		if err != nil {
+			return m, err
+		}
+		k, err := s.installKernel(ctx, d, root, durable)
+		root.Close()
+		if err != nil {
+			return m, fmt.Errorf("install kernel of %s: %w", d.Name(), err)
+		}
+		m.Entries = append(m.Entries, s.menuEntry(g, i, titles[i], k, prefix))
+	}
+	m.Entries = append(m.Entries, g.foreign...)
+	return m, nil
+}
+
+// durableBootDirs are the kernel directories that the menu in force uses. They
+// were synced before it came into force; any other may be torn by a crash.
+func durableBootDirs(st State) map[string]bool {
+	out := map[string]bool{}
+	for _, d := range st.Written() {
+		out[d.bootDir()] = true
+	}
+	return out
+}
+
+func (s *Sysroot) installKernel(ctx context.Context, d Deployment, root *fsx.Dir, durable map[string]bool) (kernel, error) {
+	k, err := findKernel(dirTree{root})
+	if err != nil {
+		return k, err
+	}
+	if durable[d.bootDir()] {
+		ok, err := s.kernelInstalled(d, k)
+		if err != nil || ok {
+			return k, err
+		}
+		// Somebody deleted a file of a kernel that is in use: put it back.
+	} else if err := s.boot.RemoveAll(d.bootDir()); err != nil {
+		return k, err
+	}
+	task := progress.Event{Task: "Installing kernel", TotalBytes: k.size(), Text: k.version}
+	task.Kind = progress.Begin
+	s.o.Progress.Emit(task)
+	if err := s.copyKernel(ctx, d, k, root); err != nil {
+		return k, err
+	}
+	task.Kind, task.Bytes = progress.End, task.TotalBytes
+	s.o.Progress.Emit(task)
+	durable[d.bootDir()] = true // for the rest of this run: complete, if not synced yet
+	return k, failpoint.Hit("deploy.kernel-installed")
+}
+
+func (s *Sysroot) kernelInstalled(d Deployment, k kernel) (bool, error) {
+	for _, f := range k.files() {
+		st, err := s.boot.Lstat(path.Join(d.bootDir(), f.name))
+		if errors.Is(err, fs.ErrNotExist) {
+			return false, nil
+		}
+		if err != nil || !st.IsRegular() || st.Size != f.size {
+			return false, err
+		}
+	}
+	return true, nil
+}
+
+func (s *Sysroot) copyKernel(ctx context.Context, d Deployment, k kernel, root *fsx.Dir) error {
+	for _, f := range k.files() {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		name := path.Join(d.bootDir(), f.name)
+		if err := s.boot.MkdirAll(path.Dir(name), 0o755); err != nil {
+			return err
+		}
+		if err := copyToBoot(s.boot, root, f, name); err != nil {
+			return err
+		}
+		if err := failpoint.Hit("deploy.kernel-file"); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func copyToBoot(boot, root *fsx.Dir, f bootFile, name string) error {
+	src, err := root.Open(f.source)
+	if err != nil {
+		return err
+	}
+	defer src.Close()
+	tmp := name + ".tmp" // only matters where a kernel in use is repaired
+	dst, err := boot.OpenFile(tmp, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o644)
+	if err != nil {
+		return err
+	}
+	if _, err := io.Copy(dst, src); err != nil {
+		return errors.Join(err, dst.Close())
+	}
+	if err := dst.Close(); err != nil {
+		return err
+	}
+	return boot.Rename(tmp, boot, name)
+}
+
+// bootSumDir matches STATEROOT-BOOTCSUM below /boot/ostree; nothing else there
+// belongs to kernels.
+func isKernelDir(name string) bool {
+	return regexp.MustCompile(`^[A-Za-z0-9_][-._A-Za-z0-9]*-[0-9a-f]{64}$`).MatchString(name)
+}
+
+// titles builds the menu titles of order: what os-release calls the system, the
+// version unless the name has it, and the index, with the stateroot where there
+// are several.
+func (s *Sysroot) titles(order []Deployment) ([]string, error) {
+	several := false
+	for _, d := range order {
+		several = several || d.Stateroot != order[0].Stateroot
+	}
+	out := make([]string, len(order))
+	for i, d := range order {
+		name, err := s.prettyName(d)
+		if err != nil {
+			return nil, err
+		}
+		if d.Version != "" && !strings.Contains(name, d.Version) {
+			name += " " + d.Version
+		}
+		tag := "ostree"
+		if several {
+			tag += ":" + d.Stateroot
+		}
+		out[i] = fmt.Sprintf("%s (%s:%d)", sanitize(name), tag, i)
+	}
+	return out, nil
+}
+
+const maxOSRelease = 64 << 10
+
+func (s *Sysroot) prettyName(d Deployment) (string, error) {
+	root, err := s.dir.OpenDir(d.Dir())
+	if err != nil {
+		return "", err
+	}
+	defer root.Close()
+	for _, name := range []string{"etc/os-release", "usr/lib/os-release"} {
+		data, err := root.ReadFileInRoot(name, maxOSRelease)
+		if err != nil {
+			continue // absent or odd: a title is not worth failing for
+		}
+		if v := osReleaseValue(string(data), "PRETTY_NAME"); v != "" {
+			return v, nil
+		}
+	}
+	return d.Stateroot, nil
+}
+
+// osReleaseValue reads one value of an os-release file, whose values are shell
+// words.
+func osReleaseValue(data, key string) string {
+	sc := bufio.NewScanner(strings.NewReader(data))
+	value := ""
+	for sc.Scan() {
+		if v, ok := strings.CutPrefix(strings.TrimSpace(sc.Text()), key+"="); ok {
+			value = unquote(v)
+		}
+	}
+	return value
+}
+
+func unquote(v string) string {
+	if len(v) < 2 || (v[0] != '"' && v[0] != '\'') || v[len(v)-1] != v[0] {
+		return v
+	}
+	quote := v[0]
+	v = v[1 : len(v)-1]
+	if quote == '\'' {
+		return v
+	}
+	return strings.NewReplacer(`\"`, `"`, `\\`, `\`, `\$`, `$`, "\\`", "`").Replace(v)
+}
+
+// sanitize keeps a title on one line.
+func sanitize(s string) string {
+	return strings.TrimSpace(strings.Map(func(r rune) rune {
+		if r < 0x20 || r == 0x7f {
+			return ' '
+		}
+		return r
+	}, strings.ToValidUTF8(s, "?")))
+}

@@ -1,0 +1,98 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package deploy
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/hostctl/hostctl/pkg/etcmerge"
+)
+
+// Preview tells what deploying a commit would do, before anything is written.
+type Preview struct {
+	Etc    EtcReport `json:"etc"`
+	Boot   BootSpace `json:"boot"`
+	Kernel string    `json:"kernel"` // its version
+}
+
+// Preview computes the merge of /etc and the space in /boot for a request from
+// the commit in the repository. It takes no lock and writes nothing. The plan
+// comes from the code that Deploy and FinalizeStaged run; only what changes in
+// /etc until then can make them differ.
+func (s *Sysroot) Preview(ctx context.Context, req Request) (Preview, error) {
+	p, err := s.preview(ctx, req)
+	if err != nil {
+		return p, fmt.Errorf("preview %s: %w", req.Commit, err)
+	}
+	return p, nil
+}
+
+func (s *Sysroot) preview(ctx context.Context, req Request) (Preview, error) {
+	var p Preview
+	merge, err := s.resolveRequest(ctx, &req)
+	if err != nil {
+		return p, err
+	}
+	t := repoTree{s.repo, req.Commit}
+	k, err := findKernel(t)
+	if err != nil {
+		return p, err
+	}
+	p.Kernel = k.version
+	if _, err := defaultsDir(t); err != nil {
+		return p, err
+	}
+	sum, err := k.checksum(t)
+	if err != nil {
+		return p, err
+	}
+	st, err := s.Load(ctx)
+	if err != nil {
+		return p, err
+	}
+	next := Deployment{Stateroot: req.Stateroot, Checksum: req.Commit, BootChecksum: sum, Index: -1}
+	if p.Boot, err = s.previewBoot(st, next, merge, k); err != nil {
+		return p, err
+	}
+	p.Etc, err = s.previewEtc(ctx, t, merge)
+	return p, err
+}
+
+func (s *Sysroot) previewBoot(st State, next Deployment, merge *Deployment, k kernel) (BootSpace, error) {
+	order := Retention{}.Order(st, next, merge)
+	sizes, err := s.kernelSizes(order[1:])
+	if err != nil {
+		return BootSpace{}, err
+	}
+	sizes[next.bootDir()] = k.size()
+	return s.bootSpace(st, sizes)
+}
+
+func (s *Sysroot) previewEtc(ctx context.Context, t repoTree, merge *Deployment) (EtcReport, error) {
+	if merge == nil {
+		return EtcReport{}, nil
+	}
+	next, err := t.etcSnapshot(ctx)
+	if err != nil {
+		return EtcReport{}, err
+	}
+	trees := []etcmerge.Tree{{}, {}, {Snapshot: next}}
+	for i, name := range []string{merge.Dir() + "/usr/etc", merge.Dir() + "/etc"} {
+		dir, err := s.dir.OpenDir(name)
+		if err != nil {
+			return EtcReport{}, err
+		}
+		defer dir.Close()
+		snap, err := etcmerge.Scan(ctx, dir)
+		if err != nil {
+			return EtcReport{}, err
+		}
+		trees[i] = etcmerge.Tree{Dir: dir, Snapshot: snap}
+	}
+	if err := etcmerge.Hash(ctx, trees...); err != nil {
+		return EtcReport{}, err
+	}
+	changes := etcmerge.Plan(trees[0].Snapshot, trees[1].Snapshot, next)
+	return EtcReport{Merged: true, Changes: changes, Counts: etcmerge.Count(changes)}, nil
+}

@@ -1,0 +1,218 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package deploy
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"path"
+	"time"
+
+	"github.com/hostctl/hostctl/internal/fsx"
+	"github.com/hostctl/hostctl/internal/progress"
+	"github.com/hostctl/hostctl/pkg/bootloader"
+	"github.com/hostctl/hostctl/pkg/ostree"
+)
+
+// Options configure a Sysroot. The zero value is right for a sysroot that is not
+// the running system, such as a disk image under construction.
+type Options struct {
+	// Boot is what is mounted as /boot; nil means the directory boot in the sysroot.
+	Boot *fsx.Dir
+	// Run is the running system's /run, where staged deployments are recorded.
+	// nil means that nothing can be staged.
+	Run *fsx.Dir
+	// Root is the running system's /, by whose device and inode the booted
+	// deployment is found. nil means that the sysroot is not the running system.
+	Root *fsx.Dir
+	// Cmdline is the content of /proc/cmdline. It names the booted deployment
+	// where Root is nil, and is ignored otherwise.
+	Cmdline string
+	// FreezeWatchdog is a command that thaws a frozen /boot if this process dies,
+	// see ThawWatchdog. Empty means that /boot is synced but never frozen.
+	FreezeWatchdog []string
+	// LockTimeout is how long WithLock waits for another process; 0 means not at
+	// all, a negative value for ever.
+	LockTimeout time.Duration
+
+	Logger       *slog.Logger  // nil: discard
+	Progress     progress.Func // nil: none
+	DisableFsync bool          // never sync: for scratch sysroots only
+}
+
+// Sysroot is an open sysroot. It holds no state of its own: every method reads
+// the disk again. It is safe for concurrent use.
+type Sysroot struct {
+	dir, boot *fsx.Dir
+	repoDir   *fsx.Dir
+	repo      *ostree.Repo
+	sw        bootloader.Switch
+	o         Options
+	log       *slog.Logger
+}
+
+// Open opens the sysroot in d, the directory that holds ostree/. The caller
+// closes d and the directories in o after the Sysroot. ErrNotSysroot where d has
+// no repository.
+func Open(d *fsx.Dir, o Options) (*Sysroot, error) {
+	s := &Sysroot{dir: d, boot: o.Boot, sw: bootloader.LinkSwitch{}, o: o, log: o.Logger}
+	if s.log == nil {
+		s.log = slog.New(slog.DiscardHandler)
+	}
+	if err := s.open(); err != nil {
+		return nil, errors.Join(fmt.Errorf("open sysroot %s: %w", d.Path(), err), s.Close())
+	}
+	return s, nil
+}
+
+func (s *Sysroot) open() (err error) {
+	s.repoDir, err = s.dir.OpenDirInRoot("ostree/repo")
+	if errors.Is(err, fs.ErrNotExist) {
+		return ErrNotSysroot
+	}
+	if err != nil {
+		return err
+	}
+	s.repo, err = ostree.Open(s.repoDir, ostree.Options{Logger: s.o.Logger, Progress: s.o.Progress, DisableFsync: s.o.DisableFsync})
+	if err != nil || s.boot != nil {
+		return err
+	}
+	s.boot, err = s.dir.OpenDir("boot")
+	return err
+}
+
+// Close releases what Open opened.
+func (s *Sysroot) Close() error {
+	var errs []error
+	if s.repo != nil {
+		errs = append(errs, s.repo.Close())
+	}
+	if s.repoDir != nil {
+		errs = append(errs, s.repoDir.Close())
+	}
+	if s.boot != nil && s.boot != s.o.Boot {
+		errs = append(errs, s.boot.Close())
+	}
+	return errors.Join(errs...)
+}
+
+// Repo returns the sysroot's repository.
+func (s *Sysroot) Repo() *ostree.Repo { return s.repo }
+
+// Dir returns the sysroot's directory.
+func (s *Sysroot) Dir() *fsx.Dir { return s.dir }
+
+// InitOptions say how InitSysroot configures a new sysroot.
+type InitOptions struct {
+	Bootloader bootloader.Kind // "" means auto
+	BootPrefix bool            // boot entries carry /boot/ostree/… instead of /ostree/…
+	ReadOnly   bool            // /sysroot is mounted read-only at runtime
+}
+
+// InitSysroot prepares the empty directory d: the repository, the deploy
+// directory and /boot. It may run again.
+func InitSysroot(_ context.Context, d *fsx.Dir, o InitOptions) error {
+	for _, dir := range []string{"boot", "ostree/repo", "ostree/deploy"} {
+		if err := d.MkdirAll(dir, 0o755); err != nil {
+			return fmt.Errorf("initialise sysroot: %w", err)
+		}
+	}
+	// Trees have /tmp as a link to here, and the running system a writable mount.
+	if err := d.MkdirAll("tmp", 0o755); err != nil {
+		return fmt.Errorf("initialise sysroot: %w", err)
+	}
+	if err := d.Chmod("tmp", 0o1777); err != nil {
+		return fmt.Errorf("initialise sysroot: %w", err)
+	}
+	repoDir, err := d.OpenDir("ostree/repo")
+	if err != nil {
+		return fmt.Errorf("initialise sysroot: %w", err)
+	}
+	defer repoDir.Close()
+	repo, err := ostree.Create(repoDir, ostree.ModeBare, ostree.Options{})
+	if err != nil {
+		return fmt.Errorf("initialise sysroot: %w", err)
+	}
+	defer repo.Close()
+	cfg := repo.Config()
+	if o.Bootloader != "" {
+		if err := cfg.SetString("sysroot", "bootloader", string(o.Bootloader)); err != nil {
+			return err
+		}
+	}
+	if o.BootPrefix {
+		if err := cfg.SetBool("sysroot", "bootprefix", true); err != nil {
+			return err
+		}
+	}
+	if o.ReadOnly {
+		if err := cfg.SetBool("sysroot", "readonly", true); err != nil {
+			return err
+		}
+	}
+	if err := repo.SetConfig(cfg); err != nil {
+		return fmt.Errorf("initialise sysroot: %w", err)
+	}
+	return nil
+}
+
+// InitStateroot makes the home of an operating system called name: its
+// deployments and the /var that they share. It may run again.
+func (l *Locked) InitStateroot(_ context.Context, name string) error {
+	if !validStateroot(name) {
+		return fmt.Errorf("initialise stateroot %q: bad name", name)
+	}
+	for _, dir := range []string{"deploy", "var"} {
+		if err := l.s.dir.MkdirAll(path.Join(stateDir(name), dir), 0o755); err != nil {
+			return fmt.Errorf("initialise stateroot %s: %w", name, err)
+		}
+	}
+	return nil
+}
+
+// Locked gives the mutators; it is valid inside WithLock only.
+type Locked struct{ s *Sysroot }
+
+// Sysroot returns the sysroot that is locked.
+func (l *Locked) Sysroot() *Sysroot { return l.s }
+
+// WithLock runs fn while it holds the sysroot's lock, which libostree's tools
+// respect as well. An error wraps fsx.ErrLocked where another process holds it
+// for longer than Options.LockTimeout.
+func (s *Sysroot) WithLock(ctx context.Context, fn func(*Locked) error) error {
+	lock, err := s.dir.Lock(ctx, "ostree/lock", false, s.o.LockTimeout)
+	if err != nil {
+		return fmt.Errorf("lock sysroot: %w", err)
+	}
+	err = fn(&Locked{s: s})
+	return errors.Join(err, lock.Unlock())
+}
+
+// syncRoot flushes the sysroot's filesystem.
+func (s *Sysroot) syncRoot() error {
+	if s.o.DisableFsync {
+		return nil
+	}
+	return s.dir.Syncfs()
+}
+
+// syncBoot flushes the filesystem of /boot.
+func (s *Sysroot) syncBoot() error {
+	if s.o.DisableFsync {
+		return nil
+	}
+	return s.boot.Syncfs()
+}
+
+// bootIsMount reports that /boot is a filesystem of its own.
+func (s *Sysroot) bootIsMount() (bool, error) {
+	a, err := s.dir.Lstat(".")
+	if err != nil {
+		return false, err
+	}
+	b, err := s.boot.Lstat(".")
+	return a.Dev != b.Dev, err
+}

@@ -1,0 +1,96 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Package upgrade moves a host from one commit to another: it reads what the
+// host follows from its origin, pulls, compares and stages or deploys.
+//
+//	Check           what an upgrade would bring; only commit objects are fetched
+//	Upgrade         the newest commit of the ref
+//	DeployRevision  a given version or commit of the ref, also an older one
+//	Rebase          another ref
+//	Install         the first deployment of a new sysroot
+//
+// Everything is verified before it becomes visible, and what would make an
+// upgrade fail at shutdown is found before it is staged.
+package upgrade
+
+import (
+	"errors"
+	"log/slog"
+	"time"
+
+	"github.com/hostctl/hostctl/internal/progress"
+	"github.com/hostctl/hostctl/pkg/bootloader/bls"
+	"github.com/hostctl/hostctl/pkg/deploy"
+	"github.com/hostctl/hostctl/pkg/ostree"
+	"github.com/hostctl/hostctl/pkg/ostree/pull"
+)
+
+// Conditions that callers test for.
+var (
+	ErrNoOrigin     = errors.New("deployment follows no ref")
+	ErrNoVersion    = errors.New("no such version in the history of the ref")
+	ErrAmbiguous    = errors.New("several stateroots have deployments; name one")
+	ErrNoDeployment = deploy.ErrNoDeployment
+)
+
+// Options hold for every operation here. The zero value upgrades the booted
+// stateroot and writes the boot order at once.
+type Options struct {
+	Stateroot string // "" means the booted one, or the only one
+	// Stage leaves the last step to shutdown, see deploy.Stage. Off, the new
+	// deployment is the default as soon as the call returns.
+	Stage          bool
+	Locked         bool // with Stage: not before deploy.SetStagedLocked(false)
+	AllowDowngrade bool // accept a commit older than the current one
+	FailOnConflict bool // refuse where a local change of /etc hides a new default
+	// Kargs changes the kernel arguments; nil leaves them.
+	Kargs     func(bls.Kargs) (bls.Kargs, error)
+	Retention deploy.Retention
+	NoCleanup bool // leave what the change made superfluous
+
+	GPG, Sign pull.Verifier // see pull.Request
+	Network   pull.Network
+	Progress  progress.Func
+	Logger    *slog.Logger // nil: discard
+}
+
+// Commit describes a commit for people.
+type Commit struct {
+	Checksum  ostree.Checksum `json:"checksum"`
+	Version   string          `json:"version,omitempty"`
+	Timestamp time.Time       `json:"timestamp"`
+	// EndOfLife and EndOfLifeRebase are what the distributor says about the ref.
+	EndOfLife       string `json:"endOfLife,omitempty"`
+	EndOfLifeRebase string `json:"endOfLifeRebase,omitempty"`
+}
+
+// Result tells what an operation did or, from Check, would do.
+type Result struct {
+	Refspec   string `json:"refspec"`
+	Current   Commit `json:"current"` // of the deployment that would boot next, or is staged
+	New       Commit `json:"new"`
+	Unchanged bool   `json:"unchanged"` // there is nothing to do
+	// Packages is nil where a commit lacks a package list.
+	Packages *PackageDiff `json:"packages,omitempty"`
+
+	Staged     bool               `json:"staged,omitempty"`
+	Deployment *deploy.Deployment `json:"deployment,omitempty"`
+	// Etc is the merge that was done, or for a staged deployment its preview.
+	Etc     deploy.EtcReport      `json:"etc"`
+	Boot    *deploy.BootSpace     `json:"boot,omitempty"`
+	Pull    PullStats             `json:"pull"`
+	Cleanup *deploy.CleanupResult `json:"cleanup,omitempty"`
+}
+
+// PullStats count what was received.
+type PullStats struct {
+	Metadata int   `json:"metadata"`
+	Content  int   `json:"content"`
+	Bytes    int64 `json:"bytes"`
+}
+
+func (p *PullStats) add(r pull.Result) {
+	p.Metadata += r.Metadata
+	p.Content += r.Content
+	p.Bytes += r.Bytes
+}

@@ -1,0 +1,375 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package upgrade
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/hostctl/hostctl/internal/fsx"
+	"github.com/hostctl/hostctl/pkg/bootloader"
+	"github.com/hostctl/hostctl/pkg/bootloader/bls"
+	"github.com/hostctl/hostctl/pkg/deploy"
+	"github.com/hostctl/hostctl/pkg/ostree"
+	"github.com/hostctl/hostctl/pkg/ostree/gvariant"
+	"github.com/hostctl/hostctl/pkg/ostree/pull"
+)
+
+func must(t testing.TB, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+func openDir(t testing.TB, p string) *fsx.Dir {
+	t.Helper()
+	d, err := fsx.OpenDir(p)
+	must(t, err)
+	t.Cleanup(func() { d.Close() })
+	return d
+}
+
+// server is an archive repository behind HTTP.
+type server struct {
+	t    testing.TB
+	repo *ostree.Repo
+	url  string
+}
+
+func newServer(t testing.TB) *server {
+	t.Helper()
+	root := t.TempDir()
+	repo, err := ostree.Create(openDir(t, root), ostree.ModeArchive, ostree.Options{DisableFsync: true})
+	must(t, err)
+	t.Cleanup(func() { repo.Close() })
+	web := httptest.NewServer(http.FileServer(http.Dir(root)))
+	t.Cleanup(web.Close)
+	return &server{t, repo, web.URL}
+}
+
+const ref = "os/main"
+
+var clock = uint64(1700000000)
+
+// commit adds version v with packages "name-version-release.arch".
+func (s *server) commit(branch, v string, at uint64, packages ...string) ostree.Checksum {
+	s.t.Helper()
+	src := s.t.TempDir()
+	for name, data := range map[string]string{
+		"usr/lib/modules/5/vmlinuz":       "kernel",
+		"usr/lib/modules/5/initramfs.img": "initramfs",
+		"usr/lib/os-release":              "PRETTY_NAME=OS\n",
+		"usr/etc/conf":                    "conf " + v,
+		"usr/bin/tool":                    "tool " + v,
+	} {
+		p := filepath.Join(src, name)
+		must(s.t, os.MkdirAll(filepath.Dir(p), 0o755))
+		must(s.t, os.WriteFile(p, []byte(data), 0o644))
+	}
+	var rows []gvariant.Value
+	for _, p := range packages {
+		f := strings.Fields(p)
+		for len(f) < 5 {
+			f = append(f, "x86_64")
+		}
+		rows = append(rows, gvariant.Tuple(gvariant.String(f[0]), gvariant.String(f[1]), gvariant.String(f[2]), gvariant.String(f[3]), gvariant.String(f[4])))
+	}
+	dir := openDir(s.t, src)
+	var sum ostree.Checksum
+	_, err := s.repo.Update(s.t.Context(), func(ctx context.Context, x *ostree.Txn) error {
+		m := ostree.NewMTree()
+		if err := x.WriteDir(ctx, dir, m, ostree.CommitOptions{CanonicalPermissions: true, SkipXattrs: true}); err != nil {
+			return err
+		}
+		root, meta, err := x.WriteTree(ctx, m)
+		if err != nil {
+			return err
+		}
+		c := ostree.Commit{Timestamp: clock + at, RootTree: root, RootMeta: meta}
+		c.Metadata.Set("version", gvariant.String(v))
+		c.Metadata.Set("ostree.ref-binding", gvariant.Strings([]string{branch}))
+		c.Metadata.Set(pkglistKey, gvariant.Array("(sssss)", rows...))
+		if parent, err := s.repo.ReadRef(branch); err == nil {
+			c.Parent = parent
+		}
+		if sum, err = x.WriteCommit(ctx, c); err != nil {
+			return err
+		}
+		return x.SetRef(branch, sum)
+	})
+	must(s.t, err)
+	return sum
+}
+
+// host is an installed system that follows the server.
+type host struct {
+	t    testing.TB
+	root string
+	s    *deploy.Sysroot
+}
+
+func newHost(t testing.TB, srv *server) *host {
+	t.Helper()
+	if os.Geteuid() != 0 {
+		t.Skip("a bare repository needs root")
+	}
+	root := t.TempDir()
+	for _, d := range []string{"sysroot", "run"} {
+		must(t, os.Mkdir(filepath.Join(root, d), 0o755))
+	}
+	t.Cleanup(func() { _ = exec.Command("chattr", "-R", "-i", root).Run() })
+	dir := openDir(t, root+"/sysroot")
+	_, err := Install(t.Context(), dir, InstallRequest{Stateroot: "os", Ref: ref, Bootloader: bootloader.None,
+		Remote: pull.Remote{Name: "r", URL: srv.url, NoGPGVerify: true}, Kargs: bls.Kargs{"root=x"}})
+	must(t, err)
+	s, err := deploy.Open(dir, deploy.Options{Run: openDir(t, root+"/run"), DisableFsync: true, LockTimeout: 10 * time.Second})
+	must(t, err)
+	t.Cleanup(func() { s.Close() })
+	return &host{t, root, s}
+}
+
+func (h *host) versions() string {
+	h.t.Helper()
+	st, err := h.s.Load(h.t.Context())
+	must(h.t, err)
+	var out []string
+	for _, d := range st.Deployments {
+		v := d.Version
+		if d.Staged {
+			v += "+"
+		}
+		out = append(out, v)
+	}
+	return strings.Join(out, " ")
+}
+
+func (h *host) fsck() {
+	h.t.Helper()
+	res, err := h.s.Repo().Fsck(h.t.Context(), ostree.FsckOptions{})
+	if err != nil || len(res.Findings) > 0 {
+		h.t.Fatalf("%v %+v", err, res.Findings)
+	}
+}
+
+func TestUpgrade(t *testing.T) {
+	t.Parallel()
+	srv := newServer(t)
+	c1 := srv.commit(ref, "1", 1, "a 0 1 1", "b 1 2 1", "gone 0 1 1")
+	h := newHost(t, srv)
+
+	res, err := Check(t.Context(), h.s, Options{})
+	if err != nil || !res.Unchanged || !res.Packages.Empty() {
+		t.Fatalf("%v %+v", err, res)
+	}
+	c2 := srv.commit(ref, "2", 2, "a 0 2 1", "b 0 9 1", "fresh 0 1 1")
+	res, err = Check(t.Context(), h.s, Options{})
+	if err != nil || res.Unchanged || res.New.Checksum != c2 || res.New.Version != "2" || res.Current.Checksum != c1 || res.Pull.Content != 0 {
+		t.Fatalf("%v %+v", err, res)
+	}
+	if got, want := show(*res.Packages), "up a-1-1.x86_64>a-2-1.x86_64 down b-1:2-1.x86_64>b-9-1.x86_64 del gone-1-1.x86_64 add fresh-1-1.x86_64"; got != want {
+		t.Fatal(got)
+	}
+	if got := h.versions(); got != "1" {
+		t.Fatal(got)
+	}
+	checked := *res.Packages
+	res, err = Upgrade(t.Context(), h.s, Options{})
+	if err != nil || res.Unchanged || res.Deployment == nil || res.Deployment.Checksum != c2 || res.Cleanup == nil {
+		t.Fatalf("%v %+v", err, res)
+	}
+	if d := cmp.Diff(checked, *res.Packages); d != "" {
+		t.Errorf("the check disagrees with the upgrade: %s", d)
+	}
+	if got := h.versions(); got != "2 1" {
+		t.Fatal(got)
+	}
+	if res, err = Upgrade(t.Context(), h.s, Options{}); err != nil || !res.Unchanged || res.Deployment != nil {
+		t.Fatalf("%v %+v", err, res)
+	}
+	h.fsck()
+}
+
+func TestStageAndKargs(t *testing.T) {
+	t.Parallel()
+	srv := newServer(t)
+	srv.commit(ref, "1", 1)
+	h := newHost(t, srv)
+	srv.commit(ref, "2", 2)
+	quiet := func(k bls.Kargs) (bls.Kargs, error) { return k.Append("quiet"), nil }
+	res, err := Upgrade(t.Context(), h.s, Options{Stage: true, Kargs: quiet})
+	if err != nil || !res.Staged || res.Boot == nil || !res.Etc.Merged || h.versions() != "2+ 1" {
+		t.Fatalf("%v %+v %s", err, res, h.versions())
+	}
+	// Staged counts as current, with its arguments.
+	if res, err = Upgrade(t.Context(), h.s, Options{Stage: true}); err != nil || !res.Unchanged {
+		t.Fatalf("%v %+v", err, res)
+	}
+	must(t, h.s.WithLock(t.Context(), func(l *deploy.Locked) error {
+		_, err := l.FinalizeStaged(t.Context(), deploy.Retention{})
+		return err
+	}))
+	st, err := h.s.Load(t.Context())
+	must(t, err)
+	if h.versions() != "2 1" || st.Deployments[0].Kargs.String() != "root=x quiet" {
+		t.Fatalf("%s %s", h.versions(), st.Deployments[0].Kargs)
+	}
+	// Only the arguments change.
+	drop := func(k bls.Kargs) (bls.Kargs, error) { return k.Without("quiet"), nil }
+	if res, err = Upgrade(t.Context(), h.s, Options{Kargs: drop}); err != nil || res.Unchanged || res.Deployment.Serial != 1 {
+		t.Fatalf("%v %+v", err, res)
+	}
+}
+
+func TestDowngrade(t *testing.T) {
+	t.Parallel()
+	srv := newServer(t)
+	srv.commit(ref, "2", 20)
+	h := newHost(t, srv)
+	srv.commit(ref, "1", 10)
+	for range 2 { // a check must not make the second look fine
+		if _, err := Check(t.Context(), h.s, Options{}); !errors.Is(err, pull.ErrDowngrade) {
+			t.Fatal(err)
+		}
+	}
+	if _, err := Upgrade(t.Context(), h.s, Options{}); !errors.Is(err, pull.ErrDowngrade) {
+		t.Fatal(err)
+	}
+	if res, err := Upgrade(t.Context(), h.s, Options{AllowDowngrade: true}); err != nil || res.New.Version != "1" {
+		t.Fatalf("%v %+v", err, res)
+	}
+}
+
+func TestDeployRevision(t *testing.T) {
+	t.Parallel()
+	srv := newServer(t)
+	var sums []ostree.Checksum
+	for i := range 4 {
+		sums = append(sums, srv.commit(ref, fmt.Sprintf("1.%d", i), uint64(i)))
+	}
+	h := newHost(t, srv)
+	if h.versions() != "1.3" {
+		t.Fatal(h.versions())
+	}
+	if _, err := DeployRevision(t.Context(), h.s, "7.7", Options{}); !errors.Is(err, ErrNoVersion) {
+		t.Fatal(err)
+	}
+	res, err := DeployRevision(t.Context(), h.s, "version=1.1", Options{})
+	if err != nil || res.New.Checksum != sums[1] || h.versions() != "1.1 1.3" {
+		t.Fatalf("%v %+v %s", err, res, h.versions())
+	}
+	st, err := h.s.Load(t.Context())
+	must(t, err)
+	if c, ok := st.Deployments[0].Origin.OverrideCommit(); !ok || c != sums[1] || st.Deployments[0].Origin.Refspec() != "r:"+ref {
+		t.Fatalf("%s", st.Deployments[0].Origin.Bytes())
+	}
+	if res, err = DeployRevision(t.Context(), h.s, sums[0].String(), Options{}); err != nil || h.versions() != "1.0 1.1" {
+		t.Fatalf("%v %s", err, h.versions())
+	}
+	// Upgrade goes on with the ref.
+	if res, err = Upgrade(t.Context(), h.s, Options{}); err != nil || res.New.Checksum != sums[3] {
+		t.Fatalf("%v %+v", err, res)
+	}
+	if _, ok := res.Deployment.Origin.OverrideCommit(); ok {
+		t.Error("the hold is still there")
+	}
+	other := srv.commit("os/other", "9", 1)
+	if res, err = Rebase(t.Context(), h.s, "r:os/other", Options{}); err != nil || res.New.Checksum != other || res.Deployment.Origin.Refspec() != "r:os/other" {
+		t.Fatalf("%v %+v", err, res)
+	}
+	h.fsck()
+}
+
+func TestConflictRefused(t *testing.T) {
+	t.Parallel()
+	srv := newServer(t)
+	srv.commit(ref, "1", 1)
+	h := newHost(t, srv)
+	st, err := h.s.Load(t.Context())
+	must(t, err)
+	must(t, os.WriteFile(filepath.Join(h.root, "sysroot", st.Deployments[0].Dir(), "etc/conf"), []byte("mine"), 0o644))
+	srv.commit(ref, "2", 2)
+	res, err := Upgrade(t.Context(), h.s, Options{FailOnConflict: true})
+	if !errors.Is(err, deploy.ErrEtcConflict) || len(res.Etc.Conflicts()) != 1 || h.versions() != "1" {
+		t.Fatalf("%v %+v %s", err, res.Etc, h.versions())
+	}
+	if res, err = Upgrade(t.Context(), h.s, Options{}); err != nil || len(res.Etc.Conflicts()) != 1 {
+		t.Fatalf("%v %+v", err, res.Etc)
+	}
+}
+
+func show(d PackageDiff) string {
+	var out []string
+	for _, p := range d.Upgraded {
+		out = append(out, "up "+p.Old.String()+">"+p.New.String())
+	}
+	for _, p := range d.Downgraded {
+		out = append(out, "down "+p.Old.String()+">"+p.New.String())
+	}
+	for _, p := range d.Removed {
+		out = append(out, "del "+p.String())
+	}
+	for _, p := range d.Added {
+		out = append(out, "add "+p.String())
+	}
+	return strings.Join(out, " ")
+}
+
+func parse(t *testing.T, list string) []Package {
+	t.Helper()
+	var rows []gvariant.Value
+	for p := range strings.SplitSeq(list, ",") {
+		if f := strings.Fields(p); len(f) == 5 {
+			rows = append(rows, gvariant.Tuple(gvariant.String(f[0]), gvariant.String(f[1]), gvariant.String(f[2]), gvariant.String(f[3]), gvariant.String(f[4])))
+		}
+	}
+	var c ostree.Commit
+	c.Metadata.Set(pkglistKey, gvariant.Array("(sssss)", rows...))
+	out, ok, err := Packages(c)
+	if !ok || err != nil {
+		t.Fatal(ok, err)
+	}
+	return out
+}
+
+func TestDiffPackages(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct{ from, to, want string }{
+		{"a 0 1 1 n", "a 0 1 1 n", ""},
+		{"a 0 1.9 1 n", "a 0 1.10 1 n", "up a-1.9-1.n>a-1.10-1.n"},
+		{"a 0 1~rc1 1 n", "a 0 1 1 n", "up a-1~rc1-1.n>a-1-1.n"},
+		{"a 1 1 1 n", "a 0 2 1 n", "down a-1:1-1.n>a-2-1.n"},
+		{"l 0 1 1 x86_64,l 0 1 1 i686", "l 0 2 1 x86_64,l 0 2 1 i686", "up l-1-1.i686>l-2-1.i686 up l-1-1.x86_64>l-2-1.x86_64"},
+		{"l 0 1 1 x86_64,l 0 1 1 i686", "l 0 2 1 x86_64", "up l-1-1.x86_64>l-2-1.x86_64 del l-1-1.i686"},
+		{"a 0 1 1 noarch", "a 0 2 1 x86_64", "up a-1-1.noarch>a-2-1.x86_64"},
+		{"a 0 1 1 noarch", "a 0 1 1 x86_64", "del a-1-1.noarch add a-1-1.x86_64"},
+		{"k 0 1 1 n,k 0 2 1 n", "k 0 2 1 n,k 0 3 1 n", "up k-1-1.n>k-3-1.n"},
+		{"k 0 1 1 n,k 0 2 1 n", "k 0 3 1 n", "del k-1-1.n del k-2-1.n add k-3-1.n"},
+		{"", "b 0 1 1 n,a 0 1 1 n", "add a-1-1.n add b-1-1.n"},
+	} {
+		d := DiffPackages(parse(t, c.from), parse(t, c.to))
+		if got := show(d); got != c.want {
+			t.Errorf("%s → %s: %s, want %s", c.from, c.to, got, c.want)
+		}
+		back := DiffPackages(parse(t, c.to), parse(t, c.from))
+		if len(back.Upgraded) != len(d.Downgraded) || len(back.Added) != len(d.Removed) {
+			t.Errorf("%s → %s: not symmetric: %s", c.from, c.to, show(back))
+		}
+	}
+	var bad ostree.Commit
+	bad.Metadata.Set(pkglistKey, gvariant.String("x"))
+	if _, _, err := Packages(bad); !errors.Is(err, ErrPackageList) {
+		t.Error(err)
+	}
+}
