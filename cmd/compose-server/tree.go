@@ -1,0 +1,218 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/hostctl/hostctl/cmd/internal/cli"
+	"github.com/hostctl/hostctl/internal/fsx"
+	"github.com/hostctl/hostctl/internal/ui"
+	"github.com/hostctl/hostctl/pkg/ostree"
+	"github.com/hostctl/hostctl/pkg/rpmcompose"
+	"github.com/hostctl/hostctl/pkg/rpmcompose/rpmmd"
+	"github.com/hostctl/hostctl/pkg/rpmcompose/treefile"
+)
+
+// treeFlags are the options of `tree`; the names are those of rpm-ostree compose tree.
+type treeFlags struct {
+	repo, cache, arch           string
+	force, dryRun, noParent     bool
+	unchanged77                 bool
+	version                     string
+	metadata                    []string
+	commitTo, composeTo, lockTo string
+	touchIfChanged              string
+	variables                   map[string]string
+	scriptTimeout               time.Duration
+}
+
+func (a *app) treeCmd() *cobra.Command {
+	var f treeFlags
+	cmd := &cobra.Command{
+		Use:   "tree TREEFILE --repo DIR",
+		Short: "Compose a treefile's packages into a commit",
+		Long: `Compose the packages that a treefile names into an OSTree commit on the
+treefile's ref. Repositories are the *.repo files beside the treefile.
+
+The repository is made (in archive mode) if it does not exist. When neither the
+treefile nor the chosen packages changed since the ref's last commit, nothing is
+done. Packages are downloaded and imported once, into the cache. Needs root.`,
+		Example: `  compose-server tree treefile.toml --repo /srv/repo
+  compose-server tree treefile.toml --repo /srv/repo --dry-run`,
+		Args: cli.OneArg("one treefile"),
+		RunE: func(cmd *cobra.Command, args []string) error { return a.tree(cmd.Context(), args[0], f) },
+	}
+	fl := cmd.Flags()
+	fl.StringVarP(&f.repo, "repo", "r", "", "repository to commit to")
+	fl.StringVar(&f.cache, "cachedir", "", "folder for packages and metadata (default: the user's cache)")
+	fl.StringVar(&f.arch, "arch", "x86_64", "architecture to compose for")
+	fl.BoolVar(&f.force, "force-nocache", false, "compose even if nothing changed")
+	fl.BoolVar(&f.dryRun, "dry-run", false, "print the packages and stop")
+	fl.BoolVar(&f.noParent, "no-parent", false, "commit without a parent")
+	fl.BoolVar(&f.unchanged77, "unchanged-exit-77", false, "exit with 77 when nothing changed")
+	fl.StringVar(&f.version, "version", "", "version of the commit (default: from automatic-version-prefix)")
+	fl.StringArrayVar(&f.metadata, "add-metadata-string", nil, "KEY=VALUE to add to the commit's metadata (repeatable)")
+	fl.StringVar(&f.commitTo, "write-commitid-to", "", "file to write the commit's checksum to")
+	fl.StringVar(&f.composeTo, "write-composejson-to", "", "file to write the result to, as JSON")
+	fl.StringVar(&f.lockTo, "write-lockfile-to", "", "file to write the chosen packages to, as JSON")
+	fl.StringVar(&f.touchIfChanged, "touch-if-changed", "", "file to touch when a commit was made")
+	fl.DurationVar(&f.scriptTimeout, "script-timeout", 5*time.Minute, "time limit of one scriptlet")
+	fl.StringToStringVar(&f.variables, "variable", nil, "NAME=VALUE for the treefile's ${NAME} and conditions")
+	_ = cmd.MarkFlagRequired("repo")
+	return cmd
+}
+
+func (a *app) tree(ctx context.Context, name string, f treeFlags) error {
+	start := time.Now()
+	metadata, err := parseMetadata(f.metadata)
+	if err != nil {
+		return err
+	}
+	manifest, repos, err := loadTreefile(name, f)
+	if err != nil {
+		return err
+	}
+	cache, err := openCache(f.cache)
+	if err != nil {
+		return err
+	}
+	defer cache.Close()
+	lock, err := cache.Lock(ctx, "compose.lock", false, 0)
+	if err != nil {
+		return fmt.Errorf("another compose uses this cache: %w", err)
+	}
+	defer lock.Unlock()
+	src := rpmcompose.Sources{Repos: repos, Cache: cache, Progress: a.Progress(), Log: a.Log()}
+	plan, err := rpmcompose.Resolve(ctx, manifest, src)
+	if err != nil {
+		return err
+	}
+	if err := a.writeLockfile(f.lockTo, plan); err != nil {
+		return err
+	}
+	if f.dryRun {
+		return a.printPlan(plan)
+	}
+	repo, err := openOrCreateRepo(f.repo, a)
+	if err != nil {
+		return err
+	}
+	defer repo.Close()
+	res, err := rpmcompose.Execute(ctx, plan, rpmcompose.Env{Sources: src, Repo: repo, Version: f.version, Force: f.force,
+		NoParent: f.noParent, Metadata: metadata, ScriptTimeout: f.scriptTimeout})
+	if errors.Is(err, rpmcompose.ErrUnchanged) {
+		fmt.Fprintf(a.Out, "No change: %s is at %s with the same packages and treefile\n", plan.Ref, res.Commit)
+		if f.unchanged77 {
+			return err
+		}
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	a.printResult(plan, res, time.Since(start))
+	return writeResults(f, plan, res)
+}
+
+func parseMetadata(list []string) (map[string]string, error) {
+	out := map[string]string{}
+	for _, kv := range list {
+		k, v, ok := strings.Cut(kv, "=")
+		if !ok || k == "" {
+			return nil, ui.UsageError{Err: fmt.Errorf("--add-metadata-string %q: want KEY=VALUE", kv)}
+		}
+		out[k] = v
+	}
+	return out, nil
+}
+
+// loadTreefile reads the treefile and every .repo file beside it; neither can
+// reach outside of that folder.
+func loadTreefile(name string, f treeFlags) (*treefile.Manifest, []rpmmd.Repo, error) {
+	root, err := os.OpenRoot(filepath.Dir(name))
+	if err != nil {
+		return nil, nil, fmt.Errorf("open folder of treefile: %w", err)
+	}
+	vars := map[string]treefile.Value{}
+	for k, v := range f.variables {
+		vars[k] = treefile.ParseValue(v)
+	}
+	m, err := treefile.Load(root.FS(), filepath.Base(name), treefile.Options{Basearch: f.arch, Variables: vars})
+	if err != nil {
+		return nil, nil, err
+	}
+	files, err := fs.Glob(root.FS(), "*.repo")
+	if err != nil {
+		return nil, nil, err
+	}
+	var repos []rpmmd.Repo
+	repovars := map[string]string{"basearch": m.Basearch, "releasever": m.Releasever}
+	for k, v := range m.Repovars {
+		repovars[k] = v
+	}
+	for _, file := range files {
+		data, err := fs.ReadFile(root.FS(), file)
+		if err != nil {
+			return nil, nil, fmt.Errorf("read repository definition: %w", err)
+		}
+		list, err := rpmmd.ParseRepos(filepath.Join(filepath.Dir(name), file), data, repovars)
+		if err != nil {
+			return nil, nil, err
+		}
+		repos = append(repos, list...)
+	}
+	return m, repos, nil
+}
+
+func openCache(dir string) (*fsx.Dir, error) {
+	if dir == "" {
+		base := os.Getenv("HOSTCTL_CACHE")
+		if base == "" {
+			user, err := os.UserCacheDir()
+			if err != nil {
+				return nil, fmt.Errorf("find the cache folder (name one with --cachedir): %w", err)
+			}
+			base = filepath.Join(user, "hostctl")
+		}
+		dir = filepath.Join(base, "compose")
+	}
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		return nil, fmt.Errorf("make cache folder: %w", err)
+	}
+	return fsx.OpenDir(dir)
+}
+
+func openOrCreateRepo(dir string, a *app) (*ostree.Repo, error) {
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		return nil, fmt.Errorf("make repository folder: %w", err)
+	}
+	d, err := fsx.OpenDir(dir)
+	if err != nil {
+		return nil, fmt.Errorf("open repository: %w", err)
+	}
+	exists, err := d.Exists("objects")
+	if err != nil {
+		return nil, err
+	}
+	open := func() (*ostree.Repo, error) { return ostree.Open(d, ostree.Options{Logger: a.Log()}) }
+	if !exists {
+		open = func() (*ostree.Repo, error) {
+			return ostree.Create(d, ostree.ModeArchive, ostree.Options{Logger: a.Log()})
+		}
+	}
+	r, err := open()
+	if err != nil {
+		return nil, fmt.Errorf("open repository %s: %w", dir, err)
+	}
+	return r, nil
+}

@@ -1,0 +1,42 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"errors"
+	"fmt"
+
+	"github.com/spf13/cobra"
+
+	"github.com/hostctl/hostctl/cmd/internal/cli"
+	"github.com/hostctl/hostctl/pkg/deploy"
+	"github.com/hostctl/hostctl/pkg/ostree"
+)
+
+// errCorrupt reports findings of fsck.
+var errCorrupt = errors.New("the repository is damaged")
+
+func (a *app) fsckCmd() *cobra.Command {
+	return &cobra.Command{
+		Use:   "fsck",
+		Short: "Verify every object of this host's repository against its checksum",
+		Args:  cli.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			// Writable for the repository's lock, which keeps a prune away meanwhile.
+			return a.withSysroot(true, func(s *deploy.Sysroot) error {
+				res, err := s.Repo().Fsck(cmd.Context(), ostree.FsckOptions{})
+				if err != nil {
+					return err
+				}
+				for _, f := range res.Findings {
+					fmt.Fprintln(a.Out, f)
+				}
+				if n := len(res.Findings); n > 0 {
+					return fmt.Errorf("%w: %d of %d objects or refs, the first is %s", errCorrupt, n, res.Objects, res.Findings[0])
+				}
+				fmt.Fprintf(a.Out, "%d commits, %d objects: no errors found\n", res.Commits, res.Objects)
+				return nil
+			})
+		},
+	}
+}

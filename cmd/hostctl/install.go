@@ -1,0 +1,82 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"fmt"
+	"os"
+
+	"github.com/spf13/cobra"
+
+	"github.com/hostctl/hostctl/cmd/internal/cli"
+	"github.com/hostctl/hostctl/internal/diskimage"
+	"github.com/hostctl/hostctl/internal/fsx"
+	"github.com/hostctl/hostctl/internal/ui"
+	"github.com/hostctl/hostctl/pkg/bootloader/bls"
+	"github.com/hostctl/hostctl/pkg/deploy/upgrade"
+	"github.com/hostctl/hostctl/pkg/ostree"
+	"github.com/hostctl/hostctl/pkg/ostree/pull"
+)
+
+type installFlags struct {
+	url, from, ref, commit, stateroot, remote string
+	kargs                                     []string
+	noGPG                                     bool
+}
+
+func (a *app) installCmd() *cobra.Command {
+	var f installFlags
+	cmd := &cobra.Command{
+		Use:   "install --sysroot DIR --url URL --ref REF",
+		Short: "Make the first deployment in an empty folder or a mounted disk",
+		Long: `Initialise a sysroot in an empty folder, pull a ref and deploy it. With GRUB's
+files in boot/grub it can boot; "compose-server image" does that and makes a disk.
+The machine will follow REF at URL.`,
+		Example: `  hostctl install --sysroot /mnt --url http://server:8080 --ref example/x86_64/server --no-gpg-verify --karg root=LABEL=root`,
+		Args:    cli.NoArgs,
+		RunE:    func(cmd *cobra.Command, _ []string) error { return a.install(cmd, f) },
+	}
+	fl := cmd.Flags()
+	fl.StringVar(&f.url, "url", "", "repository that the machine will pull from")
+	fl.StringVar(&f.from, "from", "", "pull from this repository now, such as a local folder (default: --url)")
+	fl.StringVar(&f.ref, "ref", "", "branch to follow")
+	fl.StringVar(&f.commit, "commit", "", "checksum of the commit to deploy (default: the branch's newest)")
+	fl.StringVar(&f.stateroot, "stateroot", "default", "name of the operating system; its deployments share /var")
+	fl.StringVar(&f.remote, "remote", "origin", "name of the remote in the new repository")
+	fl.StringArrayVar(&f.kargs, "karg", nil, "kernel argument (repeatable)")
+	fl.BoolVar(&f.noGPG, "no-gpg-verify", false, "accept commits without a signature")
+	for _, name := range []string{"url", "ref"} {
+		_ = cmd.MarkFlagRequired(name)
+	}
+	return cmd
+}
+
+func (a *app) install(cmd *cobra.Command, f installFlags) error {
+	if a.onHost() {
+		return ui.UsageError{Err: fmt.Errorf("name the folder to install into with --sysroot")}
+	}
+	var commit ostree.Checksum
+	if f.commit != "" {
+		var err error
+		if commit, err = ostree.ParseChecksum(f.commit); err != nil {
+			return ui.UsageError{Err: fmt.Errorf("--commit: %w", err)}
+		}
+	}
+	if err := os.MkdirAll(a.sysroot, 0o755); err != nil {
+		return fmt.Errorf("make sysroot: %w", err)
+	}
+	d, err := fsx.OpenDir(a.sysroot)
+	if err != nil {
+		return fmt.Errorf("open sysroot: %w", err)
+	}
+	defer d.Close()
+	dep, err := diskimage.Install(cmd.Context(), d, upgrade.InstallRequest{
+		Stateroot: f.stateroot, Remote: pull.Remote{Name: f.remote, URL: f.url, NoGPGVerify: f.noGPG}, From: f.from, Ref: f.ref,
+		Commit: commit, Kargs: bls.Kargs(f.kargs), Progress: a.Progress(), Logger: a.Log(),
+	})
+	if err != nil {
+		return err
+	}
+	fmt.Fprintf(a.Out, "Installed %s %s (%s) in %s\n", f.ref, dep.Version, dep.Checksum, a.sysroot)
+	return nil
+}

@@ -1,0 +1,72 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"github.com/hostctl/hostctl/cmd/internal/cli"
+	"github.com/hostctl/hostctl/pkg/deploy"
+)
+
+// internalCmd holds what units and packaging call; it is hidden from help.
+func (a *app) internalCmd() *cobra.Command {
+	cmd := &cobra.Command{Use: "internal", Hidden: true}
+	cmd.AddCommand(
+		&cobra.Command{Use: "finalize-staged", Short: "Finish the staged deployment at shutdown", Args: cli.NoArgs, RunE: a.finalizeStaged},
+		&cobra.Command{Use: "boot-complete", Short: "Report how the last shutdown's finish ended", Args: cli.NoArgs, RunE: a.bootComplete},
+		&cobra.Command{Use: "thaw-watchdog", Args: cli.NoArgs, Hidden: true, RunE: func(*cobra.Command, []string) error {
+			return deploy.ThawWatchdog(os.Stdin, os.Stdout, os.NewFile(3, "boot"))
+		}},
+		cli.ManCmd(),
+	)
+	return cmd
+}
+
+func (a *app) finalizeStaged(cmd *cobra.Command, _ []string) error {
+	ctx := cmd.Context()
+	return a.withSysroot(true, func(s *deploy.Sysroot) error {
+		return s.WithLock(ctx, func(l *deploy.Locked) error {
+			res, err := l.FinalizeStaged(ctx, deploy.Retention{})
+			if errors.Is(err, deploy.ErrNothingStaged) || errors.Is(err, deploy.ErrStagedLocked) {
+				fmt.Fprintln(a.Out, "Nothing to finish:", err)
+				return nil
+			}
+			if err != nil {
+				return err
+			}
+			a.printEtc(res.Etc)
+			fmt.Fprintf(a.Out, "Default for the next boot: %s %s\n", res.Deployment.Version, res.Deployment.Checksum)
+			return nil
+		})
+	})
+}
+
+// bootComplete fails, after reporting it once, with what went wrong at the last
+// shutdown, so that the unit and monitoring see it.
+func (a *app) bootComplete(cmd *cobra.Command, _ []string) error {
+	ctx := cmd.Context()
+	return a.withSysroot(true, func(s *deploy.Sysroot) error {
+		st, err := s.Load(ctx)
+		if err != nil || st.FinalizeFailure == "" {
+			return err
+		}
+		return fmt.Errorf("the staged deployment was not finished at the last shutdown: %s", strings.TrimSpace(st.FinalizeFailure))
+	})
+}
+
+// printEtc prints the summary of an /etc merge.
+func (a *app) printEtc(r deploy.EtcReport) {
+	if !r.Merged {
+		return
+	}
+	fmt.Fprintf(a.Out, "Copying /etc changes: %d modified, %d removed, %d added\n", r.Counts.Modified, r.Counts.Removed, r.Counts.Added)
+	for _, c := range r.Conflicts() {
+		fmt.Fprintf(a.Out, "  /etc/%s: your version is kept (%s)\n", c.Path, c.Conflict)
+	}
+}

@@ -1,0 +1,188 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+
+	"github.com/spf13/cobra"
+
+	"github.com/hostctl/hostctl/cmd/internal/cli"
+	"github.com/hostctl/hostctl/pkg/deploy"
+	"github.com/hostctl/hostctl/pkg/deploy/upgrade"
+)
+
+type upgradeFlags struct {
+	check, reboot, asJSON, allowDowngrade, failOnConflict, unchanged77 bool
+}
+
+func (f *upgradeFlags) add(cmd *cobra.Command) {
+	fl := cmd.Flags()
+	fl.BoolVarP(&f.reboot, "reboot", "r", false, "restart the machine when it is done")
+	fl.BoolVar(&f.asJSON, "json", false, "print the result as JSON")
+	fl.BoolVar(&f.failOnConflict, "fail-on-etc-conflict", false, "stop where a file of /etc was changed here and in the new tree")
+	fl.BoolVar(&f.unchanged77, "unchanged-exit-77", false, "exit with 77 when there is nothing to do")
+}
+
+func (a *app) upgradeCmd() *cobra.Command {
+	var f upgradeFlags
+	cmd := &cobra.Command{
+		Use:     "upgrade",
+		Aliases: []string{"update"},
+		Short:   "Move to the newest tree of the branch that this host follows",
+		Long: `Pull the newest commit of the branch that this host follows and prepare it for the
+next boot. The running system does not change. Interrupted, it leaves the
+system as it was and continues later without receiving anything twice.`,
+		Args: cli.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error { return a.upgrade(cmd.Context(), f) },
+	}
+	f.add(cmd)
+	cmd.Flags().BoolVar(&f.check, "check", false, "only tell what would be upgraded")
+	cmd.Flags().BoolVar(&f.allowDowngrade, "allow-downgrade", false, "accept a commit that is older than the current one")
+	cmd.MarkFlagsMutuallyExclusive("check", "reboot")
+	return cmd
+}
+
+func (a *app) deployCmd() *cobra.Command {
+	var f upgradeFlags
+	cmd := &cobra.Command{
+		Use:   "deploy VERSION|CHECKSUM",
+		Short: "Move to a certain version or commit of the branch",
+		Long: `Deploy a certain commit of the branch that this host follows, newer or older. A
+version is looked for from the branch's newest commit backwards. The next
+"upgrade" goes to the newest commit again.`,
+		Example: "  hostctl deploy 1.1\n  hostctl deploy 8c21909be07f427f9f34407eca32e1a7f1edb68bae9687bad0bfd5dccaf5dbc1",
+		Args:    cli.OneArg("a version or a checksum"),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			return a.change(cmd.Context(), f, func(ctx context.Context, s *deploy.Sysroot, o upgrade.Options) (upgrade.Result, error) {
+				return upgrade.DeployRevision(ctx, s, args[0], o)
+			})
+		},
+	}
+	f.add(cmd)
+	return cmd
+}
+
+func (a *app) upgrade(ctx context.Context, f upgradeFlags) error {
+	if f.check {
+		return a.check(ctx, f)
+	}
+	return a.change(ctx, f, upgrade.Upgrade)
+}
+
+// check needs the sysroot writable, for it stores the new commit object.
+func (a *app) check(ctx context.Context, f upgradeFlags) error {
+	return a.withSysroot(true, func(s *deploy.Sysroot) error {
+		res, err := upgrade.Check(ctx, s, a.upgradeOptions(f))
+		if err != nil {
+			return err
+		}
+		if f.asJSON {
+			return a.printJSON(res)
+		}
+		if res.Unchanged {
+			return a.unchanged(f, res)
+		}
+		fmt.Fprintln(a.Out, "An update is available.")
+		a.printTarget(res)
+		a.printPackages(res.Packages)
+		return nil
+	})
+}
+
+func (a *app) upgradeOptions(f upgradeFlags) upgrade.Options {
+	return upgrade.Options{Stage: a.onHost(), AllowDowngrade: f.allowDowngrade, FailOnConflict: f.failOnConflict,
+		Progress: a.Progress(), Logger: a.Log()}
+}
+
+type operation func(context.Context, *deploy.Sysroot, upgrade.Options) (upgrade.Result, error)
+
+func (a *app) change(ctx context.Context, f upgradeFlags, op operation) error {
+	var res upgrade.Result
+	err := a.withSysroot(true, func(s *deploy.Sysroot) (err error) {
+		res, err = op(ctx, s, a.upgradeOptions(f))
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	if f.asJSON {
+		if err := a.printJSON(res); err != nil {
+			return err
+		}
+	} else if !res.Unchanged {
+		a.printResult(res)
+	}
+	if res.Unchanged {
+		return a.unchanged(f, res)
+	}
+	return a.rebootIf(ctx, f.reboot)
+}
+
+func (a *app) unchanged(f upgradeFlags, res upgrade.Result) error {
+	if !f.asJSON {
+		fmt.Fprintf(a.Out, "No change: %s is at %s %s\n", res.Refspec, res.Current.Version, res.Current.Checksum)
+	}
+	if f.unchanged77 {
+		return errUnchanged
+	}
+	return nil
+}
+
+func (a *app) printJSON(v any) error {
+	enc := json.NewEncoder(a.Out)
+	enc.SetIndent("", "  ")
+	return enc.Encode(v)
+}
+
+func (a *app) printTarget(res upgrade.Result) {
+	fmt.Fprintf(a.Out, "%s: %s -> %s (%s)\n", res.Refspec, res.Current.Version, res.New.Version, res.New.Checksum)
+	if res.New.EndOfLife != "" {
+		fmt.Fprintf(a.Out, "End of life: %s\n", res.New.EndOfLife)
+	}
+}
+
+func (a *app) printResult(res upgrade.Result) {
+	a.printTarget(res)
+	a.printPackages(res.Packages)
+	a.printEtc(res.Etc)
+	if res.Cleanup != nil && res.Cleanup.FreedBytes > 0 {
+		a.printFreed(*res.Cleanup)
+	}
+	if res.Staged {
+		fmt.Fprintf(a.Out, "Staged %s; it takes effect at the next restart.\n", res.New.Version)
+	}
+}
+
+// printPackages lists how the packages differ, as rpm-ostree does.
+func (a *app) printPackages(d *upgrade.PackageDiff) {
+	if d == nil {
+		fmt.Fprintln(a.Out, "The package difference is not known: a commit has no package list.")
+		return
+	}
+	if d.Empty() {
+		fmt.Fprintln(a.Out, "No package differs.")
+	}
+	pairs := func(title string, list []upgrade.Pair) {
+		for i, p := range list {
+			if i == 0 {
+				fmt.Fprintf(a.Out, "%s (%d):\n", title, len(list))
+			}
+			fmt.Fprintf(a.Out, "  %s %s -> %s\n", p.Old.Name, p.Old.Version(), p.New.Version())
+		}
+	}
+	single := func(title string, list []upgrade.Package) {
+		for i, p := range list {
+			if i == 0 {
+				fmt.Fprintf(a.Out, "%s (%d):\n", title, len(list))
+			}
+			fmt.Fprintf(a.Out, "  %s\n", p)
+		}
+	}
+	pairs("Upgraded", d.Upgraded)
+	pairs("Downgraded", d.Downgraded)
+	single("Removed", d.Removed)
+	single("Added", d.Added)
+}

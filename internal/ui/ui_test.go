@@ -1,0 +1,114 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package ui
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/hostctl/hostctl/internal/progress"
+)
+
+func TestLine(t *testing.T) {
+	t.Parallel()
+	for _, tt := range []struct {
+		e    progress.Event
+		want string
+	}{
+		{progress.Event{Task: "Receiving objects", Done: 25, Total: 35, Bytes: 2_400_000}, "Receiving objects: 71% (25/35) 2.4 MB"},
+		{progress.Event{Task: "Receiving metadata", Done: 7}, "Receiving metadata: 7"},
+		{progress.Event{Task: "Checkout", Kind: progress.End}, "Checkout: done"},
+		{progress.Event{Task: "Fetch", Bytes: 10, TotalBytes: 2000, Text: "bash"}, "Fetch: 10 B of 2.0 kB bash"},
+	} {
+		if got := Line(tt.e); got != tt.want {
+			t.Errorf("got %q, want %q", got, tt.want)
+		}
+	}
+	for n, want := range map[int64]string{0: "0 B", 999: "999 B", 1000: "1.0 kB", 999_949: "999.9 kB", 999_999: "1.0 MB", 5e12: "5.0 TB"} {
+		if got := Bytes(n); got != want {
+			t.Errorf("Bytes(%d) = %q, want %q", n, got, want)
+		}
+	}
+}
+
+func TestRendererPlainIsQuietBetweenIntervals(t *testing.T) {
+	t.Parallel()
+	var out strings.Builder
+	r := New(&out, StyleAuto, false)
+	clock := time.Unix(0, 0)
+	r.now = func() time.Time { return clock }
+	r.event(progress.Event{Task: "T", Kind: progress.Begin})
+	for i := range 100 {
+		clock = clock.Add(150 * time.Millisecond)
+		r.event(progress.Event{Task: "T", Kind: progress.Update, Done: int64(i), Total: 100})
+	}
+	r.event(progress.Event{Kind: progress.Message, Text: "hello"})
+	r.event(progress.Event{Task: "T", Kind: progress.End, Done: 100, Total: 100})
+	want := "T: 66% (66/100)\nhello\nT: 100% (100/100)\n"
+	if out.String() != want {
+		t.Errorf("got %q, want %q", out.String(), want)
+	}
+}
+
+func TestRendererTTYRedraws(t *testing.T) {
+	t.Parallel()
+	var out strings.Builder
+	r := New(&out, StyleAuto, true)
+	r.event(progress.Event{Task: "T", Kind: progress.Begin})
+	r.event(progress.Event{Kind: progress.Message, Text: "m"})
+	r.event(progress.Event{Task: "T", Kind: progress.End})
+	if want := "\r\x1b[KT\r\x1b[Km\n\r\x1b[KT: done\n"; out.String() != want {
+		t.Errorf("got %q, want %q", out.String(), want)
+	}
+}
+
+func TestExitCodes(t *testing.T) {
+	t.Parallel()
+	special := errors.New("special")
+	table := append(Codes(), Code{77, "nothing changed", []error{special}})
+	for _, tt := range []struct {
+		err  error
+		want int
+	}{
+		{nil, 0},
+		{errors.New("x"), 1},
+		{fmt.Errorf("a: %w", special), 77},
+		{&fs.PathError{Op: "write", Path: "f", Err: syscall.ENOSPC}, 4},
+		{fmt.Errorf("pull: %w", context.Canceled), 130},
+		{UsageError{errors.New("bad flag")}, 2},
+	} {
+		if got := ExitCode(tt.err, table); got != tt.want {
+			t.Errorf("%v: %d, want %d", tt.err, got, tt.want)
+		}
+	}
+	if help := CodesHelp(table); !strings.Contains(help, "  77  nothing changed") {
+		t.Errorf("help:\n%s", help)
+	}
+}
+
+func TestReportIsOneErrorLine(t *testing.T) {
+	t.Parallel()
+	var out strings.Builder
+	Report(&out, fmt.Errorf("run tool: exit status 1; last output:\nfirst\nerror: second\n"))
+	want := "error: run tool: exit status 1; last output:\n  | first\n  | error: second\n"
+	if out.String() != want {
+		t.Errorf("got %q, want %q", out.String(), want)
+	}
+}
+
+func TestCodesOfAFullDisk(t *testing.T) {
+	t.Parallel()
+	reserve := errors.New("reserve")
+	if got := ExitCode(fmt.Errorf("pull: %w", reserve), Codes(reserve)); got != 4 {
+		t.Errorf("exit code %d, want 4", got)
+	}
+	if got := ExitCode(reserve, Codes()); got != 1 {
+		t.Errorf("exit code %d, want 1", got)
+	}
+}
