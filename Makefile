@@ -1,0 +1,81 @@
+# SPDX-License-Identifier: Apache-2.0
+
+GO      ?= go
+VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo 0.1.0)
+DESTDIR ?=
+PREFIX  ?= /usr
+B       := build
+
+export CGO_ENABLED = 0
+# Where set-up puts a toolchain if the system's is too old, and where Debian keeps mkfs.
+export PATH := $(CURDIR)/build/go/bin:$(PATH):/usr/local/go/bin:/usr/sbin:/sbin
+LDFLAGS := -s -w -X github.com/hostctl/hostctl/internal/version.Version=$(VERSION)
+BUILD   := $(GO) build -trimpath -buildvcs=false -ldflags "$(LDFLAGS)"
+
+.PHONY: all build setup-build setup-compose setup-test demo demo-quick test unit race vet lint interop vm crash-vm install rpmroot clean
+
+all: build
+
+setup-build setup-compose setup-test:
+	@dist/setup.sh $(@:setup-%=%)
+
+build: setup-build
+	@mkdir -p $(B)
+	$(BUILD) -o $(B)/ ./cmd/hostctl ./cmd/compose-server
+	$(BUILD) -o $(B)/hostctl-prepare-root ./cmd/hostctl/prepare-root
+
+# What an RPM of the project would install, as a folder.
+rpmroot: build
+	@rm -rf $(B)/rpmroot
+	@$(MAKE) --no-print-directory install DESTDIR=$(CURDIR)/$(B)/rpmroot
+
+install:
+	install -Dm0755 $(B)/hostctl $(DESTDIR)$(PREFIX)/bin/hostctl
+	install -Dm0755 $(B)/hostctl-prepare-root $(DESTDIR)$(PREFIX)/lib/hostctl/hostctl-prepare-root
+	for f in dist/dracut/50hostctl/*; do install -Dm0755 $$f $(DESTDIR)$(PREFIX)/lib/dracut/modules.d/50hostctl/$${f##*/}; done
+	for f in dist/systemd/*.service dist/systemd/*.path; do install -Dm0644 $$f $(DESTDIR)$(PREFIX)/lib/systemd/system/$${f##*/}; done
+	for f in dist/systemd/*.preset; do install -Dm0644 $$f $(DESTDIR)$(PREFIX)/lib/systemd/system-preset/$${f##*/}; done
+	install -Dm0644 dist/systemd/hostctl.tmpfiles.conf $(DESTDIR)$(PREFIX)/lib/tmpfiles.d/hostctl.conf
+	install -Dm0644 dist/dracut/prepare-root.conf $(DESTDIR)$(PREFIX)/lib/ostree/prepare-root.conf
+	mkdir -p $(DESTDIR)$(PREFIX)/share/man/man8 $(DESTDIR)$(PREFIX)/share/bash-completion/completions
+	$(B)/hostctl internal man $(DESTDIR)$(PREFIX)/share/man/man8
+	$(B)/hostctl completion bash > $(DESTDIR)$(PREFIX)/share/bash-completion/completions/hostctl
+
+demo: setup-compose rpmroot
+	@$(GO) run ./tests/demo
+
+demo-quick: setup-compose rpmroot
+	@$(GO) run ./tests/demo --quick
+
+test: setup-test vet unit interop vm
+
+unit:
+	$(GO) test ./...
+
+race: setup-test
+	CGO_ENABLED=1 $(GO) test -race ./...
+
+vet:
+	@test -z "$$(gofmt -l cmd internal pkg tests)" || { gofmt -l cmd internal pkg tests; echo "gofmt: the files above need formatting"; exit 1; }
+	$(GO) vet ./...
+
+lint:
+	$(GO) tool -modfile=tools.mod golangci-lint run
+
+# The composed tree against ostree and rpm, and bad input; needs root.
+interop: setup-test rpmroot
+	HOSTCTL_E2E=tree $(GO) test -count=1 -v -timeout 40m ./tests/e2e
+	HOSTCTL_TESTDISTRO=$(CURDIR)/build/lab/distro/v1 HOSTCTL_TESTDISTRO_NO_INITRAMFS=1 \
+		$(GO) test -count=1 -v -timeout 20m -run TestDistro ./pkg/rpmcompose/postprocess
+
+# A machine in QEMU: boot, upgrade, roll back, be killed twice.
+vm: setup-test rpmroot
+	HOSTCTL_E2E=machine,crash $(GO) test -count=1 -v -timeout 60m ./tests/e2e
+
+# The same machine killed ten times.
+crash-vm: setup-test rpmroot
+	HOSTCTL_E2E=crash HOSTCTL_CRASHES=10 $(GO) test -count=1 -v -timeout 90m ./tests/e2e
+
+clean:
+	chattr -R -f -i $(B)/lab/*/ostree/deploy 2>/dev/null || true
+	rm -rf $(B)
