@@ -200,11 +200,6 @@ func (d *Dir) RenameNoReplace(old string, nd *Dir, name string) error {
 	return d.two("rename", old, nd, name, sys.RenameNoReplace)
 }
 
-// RenameExchange swaps two names atomically.
-func (d *Dir) RenameExchange(old string, nd *Dir, name string) error {
-	return d.two("rename", old, nd, name, sys.RenameExchange)
-}
-
 // Remove deletes a file or an empty directory.
 func (d *Dir) Remove(name string) error {
 	return d.parent("remove", name, func(fd int, base string) error {

@@ -93,11 +93,6 @@ func RenameNoReplace(olddir int, old string, newdir int, name string) error {
 	return unix.Renameat2(olddir, old, newdir, name, unix.RENAME_NOREPLACE)
 }
 
-// RenameExchange swaps two names atomically.
-func RenameExchange(olddir int, old string, newdir int, name string) error {
-	return unix.Renameat2(olddir, old, newdir, name, unix.RENAME_EXCHANGE)
-}
-
 // Linkat makes a hard link without following a link.
 func Linkat(olddir int, old string, newdir int, name string) error {
 	return unix.Linkat(olddir, old, newdir, name, 0)
@@ -170,9 +165,6 @@ func TmpFile(dirfd int, dir string, mode uint32) (*os.File, error) {
 
 // Syncfs flushes the filesystem that holds fd.
 func Syncfs(fd int) error { return unix.Syncfs(fd) }
-
-// Fsync flushes fd.
-func Fsync(fd int) error { return ignoreEINTR(func() error { return unix.Fsync(fd) }) }
 
 // Flock takes or tests a BSD lock without waiting; busy is true where another holder exists.
 func Flock(fd int, shared bool) (busy bool, err error) {
@@ -293,9 +285,6 @@ func Freeze(fd int) error { return unix.IoctlSetInt(fd, fiFreeze, 0) }
 
 // Thaw ends Freeze.
 func Thaw(fd int) error { return unix.IoctlSetInt(fd, fiThaw, 0) }
-
-// CloneFile makes dst share src's blocks (reflink); IsNotSupported where it can't.
-func CloneFile(dst, src int) error { return unix.IoctlFileClone(dst, src) }
 
 func ignoreEINTR(f func() error) error {
 	for {

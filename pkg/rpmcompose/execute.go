@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"strings"
 	"time"
 
 	"github.com/hostctl/hostctl/internal/fsx"
@@ -101,7 +102,7 @@ func removeStaleWork(cache *fsx.Dir) error {
 		return err
 	}
 	for _, e := range entries {
-		if len(e.Name) > len(workPrefix) && e.Name[:len(workPrefix)] == workPrefix {
+		if strings.HasPrefix(e.Name, workPrefix) {
 			if err := cache.RemoveAll(e.Name); err != nil {
 				return fmt.Errorf("remove stale work directory: %w", err)
 			}
