@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -235,9 +236,8 @@ func (j *job) apply(ctx context.Context, l *deploy.Locked, commit ostree.Checksu
 			return err
 		}
 	}
-	same := string(j.origin.Bytes()) == string(j.from.Origin.Successor().Bytes()) && req.Kargs.String() == j.from.Kargs.String()
-	if j.res.Unchanged && same {
-		return nil
+	if j.res.Unchanged && req.Kargs.String() == j.from.Kargs.String() {
+		return j.follow(ctx, l)
 	}
 	j.res.Unchanged = false
 	var err error
@@ -255,6 +255,17 @@ func (j *job) apply(ctx context.Context, l *deploy.Locked, commit ostree.Checksu
 	res, err := l.Cleanup(ctx)
 	j.res.Cleanup = &res
 	return err
+}
+
+// follow records a changed origin in the deployment that has the wanted commit
+// already: nothing is to be deployed for it.
+func (j *job) follow(ctx context.Context, l *deploy.Locked) error {
+	if string(j.origin.Bytes()) == string(j.from.Origin.Successor().Bytes()) {
+		return nil
+	}
+	hold, _ := j.origin.OverrideCommit()
+	origin := j.from.Origin.WithRefspec(j.origin.Refspec()).WithOverrideCommit(hold)
+	return l.SetOrigin(ctx, slices.IndexFunc(j.st.Deployments, j.from.Same), origin)
 }
 
 // discard removes what an operation that failed with cause left, also when it was

@@ -284,6 +284,19 @@ func TestDeployRevision(t *testing.T) {
 	if _, ok := res.Deployment.Origin.OverrideCommit(); ok {
 		t.Error("the hold is still there")
 	}
+	// A hold at the newest ends without a second deployment of the same commit.
+	if _, err = DeployRevision(t.Context(), h.s, sums[3].String(), Options{}); err != nil {
+		t.Fatal(err)
+	}
+	before := h.versions()
+	if res, err = Upgrade(t.Context(), h.s, Options{}); err != nil || !res.Unchanged || h.versions() != before {
+		t.Fatalf("%v %+v %s, was %s", err, res, h.versions(), before)
+	}
+	st, err = h.s.Load(t.Context())
+	must(t, err)
+	if _, ok := st.Deployments[0].Origin.OverrideCommit(); ok {
+		t.Error("the hold is still there")
+	}
 	other := srv.commit("os/other", "9", 1)
 	if res, err = Rebase(t.Context(), h.s, "r:os/other", Options{}); err != nil || res.New.Checksum != other || res.Deployment.Origin.Refspec() != "r:os/other" {
 		t.Fatalf("%v %+v", err, res)
