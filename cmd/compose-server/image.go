@@ -15,18 +15,13 @@ import (
 	"github.com/hostctl/hostctl/internal/diskimage"
 	"github.com/hostctl/hostctl/internal/fsx"
 	"github.com/hostctl/hostctl/internal/ui"
-	"github.com/hostctl/hostctl/pkg/bootloader/bls"
-	"github.com/hostctl/hostctl/pkg/deploy/upgrade"
 	"github.com/hostctl/hostctl/pkg/ostree"
-	"github.com/hostctl/hostctl/pkg/ostree/pull"
 )
 
 type imageFlags struct {
-	sysroot, repo, ref, rev, url string
-	stateroot, remote, output    string
-	kargs                        []string
-	sizeGB, slackGB              float64
-	noGPG                        bool
+	cli.InstallFlags
+	sysroot, repo, rev, output string
+	sizeGB, slackGB            float64
 }
 
 func (a *app) imageCmd() *cobra.Command {
@@ -46,15 +41,10 @@ from URL.`,
 	fl.StringVarP(&f.output, "output", "o", "", "file to write; replaced when the new image is complete")
 	fl.StringVar(&f.sysroot, "sysroot", "", "sysroot to build from")
 	fl.StringVar(&f.repo, "repo", "", "repository to install from")
-	fl.StringVar(&f.ref, "ref", "", "branch that the machine follows")
 	fl.StringVar(&f.rev, "rev", "", "commit to install: a checksum or REF^ (default: the branch's newest)")
-	fl.StringVar(&f.url, "url", "", "address that the machine pulls from")
-	fl.StringVar(&f.stateroot, "stateroot", "default", "name of the operating system; its deployments share /var")
-	fl.StringVar(&f.remote, "remote", "origin", "name of the remote on the machine")
-	fl.StringArrayVar(&f.kargs, "karg", defaultKargs(), "kernel argument (repeatable; replaces the defaults)")
 	fl.Float64Var(&f.sizeGB, "size", 0, "size of the disk in GiB (default: what it holds and --slack)")
 	fl.Float64Var(&f.slackGB, "slack", 2, "free space of the root filesystem in GiB")
-	fl.BoolVar(&f.noGPG, "no-gpg-verify", false, "the machine accepts commits without a signature")
+	f.Add(fl, defaultKargs())
 	_ = cmd.MarkFlagRequired("output")
 	cmd.MarkFlagsMutuallyExclusive("sysroot", "repo")
 	cmd.MarkFlagsOneRequired("sysroot", "repo")
@@ -73,7 +63,7 @@ func (a *app) image(ctx context.Context, f imageFlags) (err error) {
 	defer dir.Close()
 	sysroot := f.sysroot
 	if f.repo != "" {
-		if f.ref == "" || f.url == "" {
+		if f.Ref == "" || f.URL == "" {
 			return ui.UsageError{Err: errors.New("--repo needs --ref and --url")}
 		}
 		if sysroot, err = os.MkdirTemp(filepath.Dir(f.output), ".sysroot-"); err != nil {
@@ -104,7 +94,7 @@ func (a *app) image(ctx context.Context, f imageFlags) (err error) {
 }
 
 func (a *app) installInto(ctx context.Context, root *fsx.Dir, f imageFlags) error {
-	commit, err := resolve(f.repo, f.ref, f.rev)
+	commit, err := resolve(f.repo, f.Ref, f.rev)
 	if err != nil {
 		return err
 	}
@@ -112,15 +102,7 @@ func (a *app) installInto(ctx context.Context, root *fsx.Dir, f imageFlags) erro
 	if err != nil {
 		return err
 	}
-	dep, err := diskimage.Install(ctx, root, upgrade.InstallRequest{
-		Stateroot: f.stateroot, Remote: pull.Remote{Name: f.remote, URL: f.url, NoGPGVerify: f.noGPG}, From: from, Ref: f.ref,
-		Commit: commit, Kargs: bls.Kargs(f.kargs), Progress: a.Progress(), Logger: a.Log(),
-	})
-	if err != nil {
-		return err
-	}
-	fmt.Fprintf(a.Out, "Installed %s %s (%s)\n", f.ref, dep.Version, dep.Checksum)
-	return nil
+	return a.Install(ctx, root, f.InstallFlags, from, commit)
 }
 
 func resolve(dir, ref, rev string) (ostree.Checksum, error) {

@@ -9,19 +9,14 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/hostctl/hostctl/cmd/internal/cli"
-	"github.com/hostctl/hostctl/internal/diskimage"
 	"github.com/hostctl/hostctl/internal/fsx"
 	"github.com/hostctl/hostctl/internal/ui"
-	"github.com/hostctl/hostctl/pkg/bootloader/bls"
-	"github.com/hostctl/hostctl/pkg/deploy/upgrade"
 	"github.com/hostctl/hostctl/pkg/ostree"
-	"github.com/hostctl/hostctl/pkg/ostree/pull"
 )
 
 type installFlags struct {
-	url, from, ref, commit, stateroot, remote string
-	kargs                                     []string
-	noGPG                                     bool
+	cli.InstallFlags
+	from, commit string
 }
 
 func (a *app) installCmd() *cobra.Command {
@@ -37,14 +32,9 @@ The machine will follow REF at URL.`,
 		RunE:    func(cmd *cobra.Command, _ []string) error { return a.install(cmd, f) },
 	}
 	fl := cmd.Flags()
-	fl.StringVar(&f.url, "url", "", "repository that the machine will pull from")
+	f.Add(fl, nil)
 	fl.StringVar(&f.from, "from", "", "pull from this repository now, such as a local folder (default: --url)")
-	fl.StringVar(&f.ref, "ref", "", "branch to follow")
 	fl.StringVar(&f.commit, "commit", "", "checksum of the commit to deploy (default: the branch's newest)")
-	fl.StringVar(&f.stateroot, "stateroot", "default", "name of the operating system; its deployments share /var")
-	fl.StringVar(&f.remote, "remote", "origin", "name of the remote in the new repository")
-	fl.StringArrayVar(&f.kargs, "karg", nil, "kernel argument (repeatable)")
-	fl.BoolVar(&f.noGPG, "no-gpg-verify", false, "accept commits without a signature")
 	for _, name := range []string{"url", "ref"} {
 		_ = cmd.MarkFlagRequired(name)
 	}
@@ -70,13 +60,5 @@ func (a *app) install(cmd *cobra.Command, f installFlags) error {
 		return fmt.Errorf("open sysroot: %w", err)
 	}
 	defer d.Close()
-	dep, err := diskimage.Install(cmd.Context(), d, upgrade.InstallRequest{
-		Stateroot: f.stateroot, Remote: pull.Remote{Name: f.remote, URL: f.url, NoGPGVerify: f.noGPG}, From: f.from, Ref: f.ref,
-		Commit: commit, Kargs: bls.Kargs(f.kargs), Progress: a.Progress(), Logger: a.Log(),
-	})
-	if err != nil {
-		return err
-	}
-	fmt.Fprintf(a.Out, "Installed %s %s (%s) in %s\n", f.ref, dep.Version, dep.Checksum, a.sysroot)
-	return nil
+	return a.Install(cmd.Context(), d, f.InstallFlags, f.from, commit)
 }
