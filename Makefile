@@ -12,7 +12,7 @@ export PATH := $(CURDIR)/build/go/bin:$(PATH):/usr/local/go/bin:/usr/sbin:/sbin
 LDFLAGS := -s -w -X github.com/hostctl/hostctl/internal/version.Version=$(VERSION)
 BUILD   := $(GO) build -trimpath -buildvcs=false -ldflags "$(LDFLAGS)"
 
-.PHONY: all build setup-build setup-compose setup-test demo demo-quick test unit race vet lint interop vm crash-vm install rpmroot clean
+.PHONY: all build setup-build setup-compose setup-test demo demo-quick test unit race vet lint interop vm crash-vm install rpmroot rpm clean
 
 all: build
 
@@ -28,6 +28,11 @@ build: setup-build
 rpmroot: build
 	@rm -rf $(B)/rpmroot
 	@$(MAKE) --no-print-directory install DESTDIR=$(CURDIR)/$(B)/rpmroot
+
+# The same as a package, in build/rpms.
+RPMDIR ?= $(CURDIR)/$(B)/rpms
+rpm: build
+	rpmbuild -bb --quiet --nodeps --build-in-place --define "_topdir $(CURDIR)/$(B)/rpmbuild" --define "_rpmdir $(RPMDIR)" dist/hostctl.spec
 
 install:
 	install -Dm0755 $(B)/hostctl $(DESTDIR)$(PREFIX)/bin/hostctl

@@ -19,7 +19,7 @@ debian_build="make git ca-certificates"
 debian_compose="bubblewrap rpm createrepo-c gpg gpg-agent e2fsprogs grub-pc-bin grub-common ostree qemu-system-x86 qemu-utils"
 debian_test="gcc libc6-dev libsolv-tools gjs python3-gi attr fdisk util-linux tar"
 fedora_build="make git ca-certificates"
-fedora_compose="bubblewrap rpm-build rpm-sign createrepo_c gnupg2 e2fsprogs grub2-tools grub2-pc-modules ostree qemu-system-x86-core qemu-img"
+fedora_compose="bubblewrap rpm-build systemd-rpm-macros rpm-sign createrepo_c gnupg2 e2fsprogs grub2-tools grub2-pc-modules ostree qemu-system-x86-core qemu-img"
 fedora_test="gcc glibc-devel libsolv-tools gjs python3-gobject-base attr dpkg util-linux tar"
 
 case $want in

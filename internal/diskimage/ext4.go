@@ -5,7 +5,6 @@ package diskimage
 import (
 	"bytes"
 	"context"
-	"errors"
 	"fmt"
 	"os"
 	"os/exec"
@@ -174,16 +173,23 @@ func (b *builder) tool(ctx context.Context, name string, args ...string) error {
 	return nil
 }
 
-// command finds e2fsprogs where users' PATH does not reach.
 func (b *builder) command(ctx context.Context, name string, args ...string) *exec.Cmd {
-	prog, err := exec.LookPath(name)
-	if errors.Is(err, exec.ErrNotFound) {
-		prog = "/usr/sbin/" + name
-	}
-	cmd := exec.CommandContext(ctx, prog, args...)
+	cmd := exec.CommandContext(ctx, program(name), args...)
 	// The machine's mke2fs.conf must not change what an image is.
 	cmd.Env = append(os.Environ(), "LC_ALL=C", "MKE2FS_CONFIG=/dev/null")
 	return cmd
+}
+
+// program finds e2fsprogs where users' PATH does not reach, and GRUB's programs
+// by the name that Fedora gives them.
+func program(name string) string {
+	other := strings.Replace(name, "grub-", "grub2-", 1)
+	for _, n := range []string{name, "/usr/sbin/" + name, other, "/usr/sbin/" + other} {
+		if p, err := exec.LookPath(n); err == nil {
+			return p
+		}
+	}
+	return name
 }
 
 func tail(out []byte) string {

@@ -38,7 +38,7 @@ func runFolder(ctx context.Context, l *lab.Lab) (err error) {
 	hostctl := func(args ...string) []string {
 		return append([]string{l.Hostctl(), "--sysroot", sysroot}, args...)
 	}
-	first, err := l.Rev(lab.Ref + "^")
+	first, err := l.Rev(l.Ref + "^")
 	if err != nil {
 		return err
 	}
@@ -49,8 +49,8 @@ func runFolder(ctx context.Context, l *lab.Lab) (err error) {
 		return err
 	}
 	say("Local state: edit, add and remove files in /etc")
-	if err := errors.Join(appendLine(filepath.Join(etc, "testdistro.conf"), "# my own line"),
-		os.WriteFile(filepath.Join(etc, "added-by-me"), []byte("hello\n"), 0o644), os.Remove(filepath.Join(etc, "testdistro-release"))); err != nil {
+	if err := errors.Join(appendLine(filepath.Join(etc, l.EditFile), "# my own line"),
+		os.WriteFile(filepath.Join(etc, "added-by-me"), []byte("hello\n"), 0o644), os.Remove(filepath.Join(etc, l.RemoveFile))); err != nil {
 		return err
 	}
 	say("Upgrade to v2 over HTTP")

@@ -34,7 +34,7 @@ func runMachine(ctx context.Context, l *lab.Lab) error {
 		return err
 	}
 	defer m.Close()
-	g := guest{m}
+	g := guest{m, l}
 	say("Boot it (software emulation: a minute or two)")
 	if err := g.boot(ctx); err != nil {
 		return err
@@ -48,7 +48,10 @@ func runMachine(ctx context.Context, l *lab.Lab) error {
 }
 
 // guest shows what is done inside the machine.
-type guest struct{ m *vm.VM }
+type guest struct {
+	m *vm.VM
+	l *lab.Lab
+}
 
 func (g guest) boot(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, bootLimit)
@@ -102,7 +105,7 @@ func (g guest) look(ctx context.Context) error {
 
 func (g guest) edit(ctx context.Context) error {
 	say("Local state: edit, add and remove files in /etc, and write to /var")
-	return g.all(ctx, "echo '# my own line' >> /etc/testdistro.conf", "echo hello > /etc/added-by-me", "rm /etc/testdistro-release",
+	return g.all(ctx, "echo '# my own line' >> /etc/"+g.l.EditFile, "echo hello > /etc/added-by-me", "rm /etc/"+g.l.RemoveFile,
 		"echo precious > /var/lib/precious")
 }
 
@@ -116,7 +119,7 @@ func (g guest) upgrade(ctx context.Context) error {
 
 func (g guest) afterUpgrade(ctx context.Context) error {
 	say("v2 runs; the edits are there, unedited defaults are new, /var is as it was")
-	return g.all(ctx, "hostctl status", "grep -E 'NAME|VERSION' /etc/os-release; uname -r", "tail -1 /etc/testdistro.conf; cat /etc/added-by-me; ls /etc/testdistro-release 2>&1 || true",
+	return g.all(ctx, "hostctl status", "grep -E 'NAME|VERSION' /etc/os-release; uname -r", "tail -1 /etc/"+g.l.EditFile+"; cat /etc/added-by-me; ls /etc/"+g.l.RemoveFile+" 2>&1 || true",
 		"cat /var/lib/precious")
 }
 

@@ -18,28 +18,41 @@ import (
 
 func main() {
 	quick := flag.Bool("quick", false, "use a folder instead of a virtual machine")
+	var tree lab.HostTree
+	flag.StringVar(&tree.Treefile, "treefile", "", "compose this treefile instead of the test distribution (default on Fedora and CentOS Stream: the one in dist/treefiles)")
+	flag.StringVar(&tree.Repos, "repos", "/etc/yum.repos.d", "with --treefile: folder of its *.repo files")
+	flag.StringVar(&tree.Add, "add", "bc", "with --treefile: package that the update adds")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
 	defer stop()
 	start := time.Now()
-	if err := run(ctx, *quick); err != nil {
+	if err := run(ctx, *quick, tree); err != nil {
 		fmt.Fprintln(os.Stderr, "demo:", err)
 		os.Exit(1)
 	}
 	fmt.Printf("Done in %d s.\n", int(time.Since(start).Seconds()))
 }
 
-func run(ctx context.Context, quick bool) error {
+func run(ctx context.Context, quick bool, tree lab.HostTree) error {
 	l, err := lab.New(os.Stdout)
 	if err != nil {
 		return err
 	}
-	say("Packages: a signed yum repository in two states, v1 and v2 (v2 has updates)")
+	found := tree.Treefile != ""
+	if !found {
+		tree, found = l.DetectHost()
+	}
+	if found {
+		l.UseHost(tree)
+		say("Packages: the repositories in %s; v2 is v1 and the package %s", tree.Repos, tree.Add)
+	} else {
+		say("Packages: a signed yum repository in two states, v1 and v2 (v2 has updates)")
+	}
 	if err := l.Prepare(ctx); err != nil {
 		return err
 	}
 	say("The repository has a commit for each state")
-	if err := l.Run(ctx, "ostree", "--repo="+l.Repo, "log", lab.Ref); err != nil {
+	if err := l.Run(ctx, "ostree", "--repo="+l.Repo, "log", l.Ref); err != nil {
 		return err
 	}
 	if quick {

@@ -22,7 +22,7 @@ import (
 	"time"
 )
 
-// Ref is the ref that the lab's treefile writes.
+// Ref is the ref that the test distribution's treefile writes.
 const Ref = "testdistro/x86_64/standard"
 
 // States of the distribution, in the order in which they are composed.
@@ -38,6 +38,12 @@ type Lab struct {
 	Repo     string // archive repository with both commits
 	Cache    string // packages and metadata of composes
 	Treefile string
+	Ref      string // that the treefile writes
+
+	// Files of the tree's /etc that the demo edits and removes.
+	EditFile, RemoveFile string
+
+	host *HostTree
 
 	Out io.Writer // where commands and their output are shown
 }
@@ -50,7 +56,8 @@ func New(out io.Writer) (*Lab, error) {
 		return nil, fmt.Errorf("find the source tree: %w", err)
 	}
 	root := filepath.Dir(strings.TrimSpace(string(mod)))
-	l := &Lab{Root: root, Dir: filepath.Join(root, "build", "lab"), Bin: filepath.Join(root, "build"), Out: out}
+	l := &Lab{Root: root, Dir: filepath.Join(root, "build", "lab"), Bin: filepath.Join(root, "build"), Out: out,
+		Ref: Ref, EditFile: "testdistro.conf", RemoveFile: "testdistro-release"}
 	l.Distro = filepath.Join(l.Dir, "distro")
 	l.Tree = filepath.Join(l.Dir, "tree")
 	l.Treefile = filepath.Join(l.Tree, "host.toml")
@@ -122,7 +129,9 @@ func (l *Lab) BuildDistro(ctx context.Context) error {
 const treefileText = `# The test distribution with hostctl. Repositories are the *.repo files here.
 include = "treefile.toml"
 packages = ["hostctl"]
+` + initramfsText
 
+const initramfsText = `
 # Emulated machines read the initramfs slowly: only what their virtual disk needs.
 initramfs-args = [
   "--modules", "base systemd systemd-initrd udev-rules kernel-modules hostctl",
@@ -165,9 +174,12 @@ func (l *Lab) Compose(ctx context.Context, state string) error {
 	return l.Run(ctx, l.ComposeServer(), "tree", l.Treefile, "--repo", l.Repo, "--cachedir", l.Cache)
 }
 
-// Prepare makes the distribution and a repository with a commit of each state,
-// v2 on top of v1.
+// Prepare makes the distribution, or takes the HostTree, and a repository with a
+// commit of each state, v2 on top of v1.
 func (l *Lab) Prepare(ctx context.Context) error {
+	if l.host != nil {
+		return l.prepareHost(ctx)
+	}
 	if err := l.BuildDistro(ctx); err != nil {
 		return err
 	}

@@ -89,11 +89,11 @@ func (l *Lab) Rev(rev string) (string, error) {
 
 // Install makes a sysroot with the first commit, which follows the repository at url.
 func (l *Lab) Install(ctx context.Context, sysroot, url string) error {
-	first, err := l.Rev(Ref + "^")
+	first, err := l.Rev(l.Ref + "^")
 	if err != nil {
 		return err
 	}
-	argv := []string{l.Hostctl(), "install", "--sysroot", sysroot, "--url", url, "--from", l.Repo, "--ref", Ref, "--commit", first,
+	argv := []string{l.Hostctl(), "install", "--sysroot", sysroot, "--url", url, "--from", l.Repo, "--ref", l.Ref, "--commit", first,
 		"--no-gpg-verify", "--remote", Remote, "--stateroot", Stateroot}
 	for _, k := range []string{"root=LABEL=root", "rw", "console=ttyS0", "quiet", "mitigations=off", "audit=0",
 		"init_on_alloc=0", "random.trust_cpu=on", "no_timer_check", "cryptomgr.notests"} {
