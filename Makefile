@@ -40,6 +40,8 @@ install:
 	for f in dist/dracut/50hostctl/*; do install -Dm0755 $$f $(DESTDIR)$(PREFIX)/lib/dracut/modules.d/50hostctl/$${f##*/}; done
 	for f in dist/systemd/*.service dist/systemd/*.path; do install -Dm0644 $$f $(DESTDIR)$(PREFIX)/lib/systemd/system/$${f##*/}; done
 	for f in dist/systemd/*.preset; do install -Dm0644 $$f $(DESTDIR)$(PREFIX)/lib/systemd/system-preset/$${f##*/}; done
+	install -Dm0644 dist/dbus/org.projectatomic.rpmostree1.conf $(DESTDIR)$(PREFIX)/share/dbus-1/system.d/org.projectatomic.rpmostree1.conf
+	install -Dm0644 dist/dbus/org.projectatomic.rpmostree1.service $(DESTDIR)$(PREFIX)/share/dbus-1/system-services/org.projectatomic.rpmostree1.service
 	install -Dm0644 dist/systemd/hostctl.tmpfiles.conf $(DESTDIR)$(PREFIX)/lib/tmpfiles.d/hostctl.conf
 	install -Dm0644 dist/dracut/prepare-root.conf $(DESTDIR)$(PREFIX)/lib/ostree/prepare-root.conf
 	mkdir -p $(DESTDIR)$(PREFIX)/share/man/man8 $(DESTDIR)$(PREFIX)/share/bash-completion/completions

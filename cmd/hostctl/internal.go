@@ -23,6 +23,7 @@ func (a *app) internalCmd() *cobra.Command {
 		&cobra.Command{Use: "thaw-watchdog", Args: cli.NoArgs, Hidden: true, RunE: func(*cobra.Command, []string) error {
 			return deploy.ThawWatchdog(os.Stdin, os.Stdout, os.NewFile(3, "boot"))
 		}},
+		a.daemonCmd(),
 		cli.ManCmd(),
 	)
 	return cmd

@@ -156,6 +156,12 @@ func (m *machine) expect(script, want string) {
 
 const bootedVersion = `hostctl status --json | jq -r '.deployments[] | select(.booted) | .version'`
 
+// busctl reads a property of the daemon, which the bus starts for it.
+func busctl(object, iface, property string) string {
+	const name = "org.projectatomic.rpmostree1"
+	return strings.Join([]string{"busctl get-property", name, "/org/projectatomic/rpmostree1/" + object, name + "." + iface, property}, " ")
+}
+
 // interruptUpgrade sends SIGINT to an upgrade that has received some objects.
 func (m *machine) interruptUpgrade() vm.Result {
 	m.t.Helper()
@@ -175,7 +181,7 @@ func (m *machine) interruptUpgrade() vm.Result {
 		case <-time.After(100 * time.Millisecond):
 		}
 	}
-	m.sh("kill -INT $(pidof hostctl)")
+	m.sh("kill -INT $(pgrep -f '^hostctl upgrade')")
 	a := <-done
 	if a.err != nil {
 		m.t.Fatal(a.err)
@@ -195,6 +201,7 @@ func TestMachine(t *testing.T) {
 	m.expect("if touch /usr/bin/x 2>/dev/null; then echo written; else echo refused; fi", "refused")
 	m.expect("systemctl is-active hostctl-finalize-staged.path", "active")
 	m.expect("systemctl --failed --no-legend | wc -l", "0")
+	m.expect(busctl("Sysroot", "Sysroot", "Booted"), `o "/org/projectatomic/rpmostree1/testdistro"`)
 	kernel := m.sh("uname -r")
 	unedited := m.sh("cat /etc/testdistro.d/network.conf")
 
@@ -231,6 +238,9 @@ func TestMachine(t *testing.T) {
 		t.Errorf("upgrade prints no /etc summary:\n%s", out)
 	}
 	m.expect("uname -r", kernel)
+	if got := m.sh(busctl("testdistro", "OS", "DefaultDeployment")); !strings.Contains(got, `"staged" b true`) || !strings.Contains(got, `"version" s "1.1"`) {
+		t.Errorf("the bus knows nothing of the staged deployment: %s", got)
+	}
 
 	m.reboot()
 	m.expect(bootedVersion, "1.1")
