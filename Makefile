@@ -5,6 +5,7 @@ VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo 0.1.
 DESTDIR ?=
 PREFIX  ?= /usr
 B       := build
+CHECKS  ?= 25
 
 export CGO_ENABLED = 0
 # Where set-up puts a toolchain if the system's is too old, and where Debian keeps mkfs.
@@ -12,7 +13,7 @@ export PATH := $(CURDIR)/build/go/bin:$(PATH):/usr/local/go/bin:/usr/sbin:/sbin
 LDFLAGS := -s -w -X github.com/hostctl/hostctl/internal/version.Version=$(VERSION)
 BUILD   := $(GO) build -trimpath -buildvcs=false -ldflags "$(LDFLAGS)"
 
-.PHONY: all build setup-build setup-compose setup-test demo demo-quick test unit race vet lint interop vm crash-vm install rpmroot rpm clean
+.PHONY: all build setup-build setup-compose setup-test demo demo-quick test unit race vet lint interop libostree bench-ostree vm crash-vm install rpmroot rpm clean
 
 all: build
 
@@ -54,7 +55,7 @@ demo: setup-compose rpmroot
 demo-quick: setup-compose rpmroot
 	@$(GO) run ./tests/demo --quick
 
-test: setup-test vet unit interop vm
+test: setup-test vet unit libostree interop vm
 
 unit:
 	$(GO) test ./...
@@ -74,6 +75,14 @@ interop: setup-test rpmroot
 	HOSTCTL_E2E=tree $(GO) test -count=1 -v -timeout 40m ./tests/e2e
 	HOSTCTL_TESTDISTRO=$(CURDIR)/build/lab/distro/v1 HOSTCTL_TESTDISTRO_NO_INITRAMFS=1 \
 		$(GO) test -count=1 -v -timeout 20m -run TestDistro ./pkg/rpmcompose/postprocess
+
+# Random trees written by libostree and read by us, and the reverse.
+libostree: setup-test
+	cd tests/libostree && CGO_ENABLED=1 $(GO) vet ./... && CGO_ENABLED=1 $(GO) test -count=1 -rapid.checks=$(CHECKS) -rapid.nofailfile ./...
+
+# The same work with libostree and with us, in turn; ratios of the medians.
+bench-ostree: setup-compose rpmroot
+	$(GO) run ./tests/bench $(BENCHFLAGS)
 
 # A machine in QEMU: boot, upgrade, roll back, be killed twice.
 vm: setup-test rpmroot

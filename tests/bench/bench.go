@@ -1,0 +1,179 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"runtime"
+	"slices"
+	"syscall"
+	"time"
+
+	"github.com/hostctl/hostctl/tests/lab"
+)
+
+// The programs, as indices.
+const (
+	ours = iota
+	theirs
+)
+
+type bench struct {
+	lab      *lab.Lab
+	dir      string
+	rounds   int
+	only     *regexp.Regexp
+	programs [2]string
+	peer     string
+}
+
+// work is one line of the table. prepare makes, untimed, what the command
+// needs; it and the command get the folder of this run.
+type work struct {
+	name    string
+	rounds  int // 0: as many as asked for
+	prepare func(ctx context.Context, dir string) error
+	argv    func(dir string) []string // without the program
+	// size, if not nil, is a result whose bytes are compared as well.
+	size func(dir string) (int64, error)
+}
+
+// sample is what one run took.
+type sample struct {
+	wall   time.Duration
+	cpu    time.Duration
+	maxRSS int64 // bytes
+	size   int64
+}
+
+// measure runs w with both programs in turn and prints its line.
+func (b *bench) measure(ctx context.Context, w work) error {
+	if !b.only.MatchString(w.name) {
+		return nil
+	}
+	rounds := w.rounds
+	if rounds == 0 {
+		rounds = b.rounds
+	}
+	var got [2][]sample
+	for round := range rounds {
+		for turn := range b.programs {
+			// Who goes first alternates too.
+			p := (turn + round) % len(b.programs)
+			s, err := b.once(ctx, w, p)
+			if err != nil {
+				return fmt.Errorf("%s with %s: %w", w.name, b.programs[p], err)
+			}
+			got[p] = append(got[p], s)
+		}
+	}
+	a, t := median(got[ours]), median(got[theirs])
+	fmt.Printf("| %s | %.2f s, %s | %.2f s, %s | %.2f |", w.name, t.wall.Seconds(), mib(t.maxRSS), a.wall.Seconds(), mib(a.maxRSS), a.wall.Seconds()/t.wall.Seconds())
+	if w.size != nil {
+		fmt.Printf(" %s against %s |", mib(a.size), mib(t.size))
+	} else {
+		fmt.Print(" |")
+	}
+	fmt.Println()
+	return nil
+}
+
+// once prepares and runs w in a folder of its own with one program.
+func (b *bench) once(ctx context.Context, w work, p int) (s sample, err error) {
+	dir := filepath.Join(b.dir, "run")
+	if err := removeAll(dir); err != nil {
+		return s, err
+	}
+	if err := os.Mkdir(dir, 0o755); err != nil {
+		return s, err
+	}
+	if w.prepare != nil {
+		if err := w.prepare(ctx, dir); err != nil {
+			return s, fmt.Errorf("prepare: %w", err)
+		}
+	}
+	// What is left to write belongs to the preparation.
+	syscall.Sync()
+	argv := w.argv(dir)
+	cmd := lab.Command(ctx, append([]string{b.programs[p]}, argv...)...)
+	var out bytes.Buffer
+	cmd.Stdout, cmd.Stderr = &out, &out
+	start := time.Now()
+	if err := cmd.Run(); err != nil {
+		return s, fmt.Errorf("%v: %w\n%s", argv, err, out.Bytes())
+	}
+	s.wall = time.Since(start)
+	s.cpu = cmd.ProcessState.UserTime() + cmd.ProcessState.SystemTime()
+	if u, ok := cmd.ProcessState.SysUsage().(*syscall.Rusage); ok {
+		s.maxRSS = u.Maxrss << 10
+	}
+	if w.size != nil {
+		s.size, err = w.size(dir)
+	}
+	return s, err
+}
+
+func median(list []sample) sample {
+	pick := func(less func(a, b sample) int) sample {
+		c := slices.Clone(list)
+		slices.SortFunc(c, less)
+		return c[len(c)/2]
+	}
+	return sample{
+		wall:   pick(func(a, b sample) int { return int(a.wall - b.wall) }).wall,
+		cpu:    pick(func(a, b sample) int { return int(a.cpu - b.cpu) }).cpu,
+		maxRSS: pick(func(a, b sample) int { return int(a.maxRSS - b.maxRSS) }).maxRSS,
+		size:   list[0].size,
+	}
+}
+
+func mib(n int64) string { return fmt.Sprintf("%.1f MiB", float64(n)/(1<<20)) }
+
+// header prints what is compared, and the disk's own speed.
+func (b *bench) header() error {
+	speed, err := diskSpeed(filepath.Join(b.dir, "speed"))
+	if err != nil {
+		return err
+	}
+	fmt.Printf("%d processors; the disk takes %.0f MiB/s of one file with fsync.\n\n", runtime.NumCPU(), speed)
+	fmt.Printf("| work | %s | ours | ratio | result |\n| --- | --- | --- | --- | --- |\n", b.peer)
+	return nil
+}
+
+// diskSpeed writes and syncs 256 MiB and gives MiB per second.
+func diskSpeed(name string) (float64, error) {
+	const total = 256
+	block := bytes.Repeat([]byte("not all zeroes: "), 1<<16)
+	start := time.Now()
+	f, err := os.Create(name)
+	if err != nil {
+		return 0, err
+	}
+	defer os.Remove(name)
+	defer f.Close()
+	for range total {
+		if _, err := f.Write(block); err != nil {
+			return 0, err
+		}
+	}
+	if err := f.Sync(); err != nil {
+		return 0, err
+	}
+	return total / time.Since(start).Seconds(), nil
+}
+
+// peerRun runs the peer for a preparation, so that both programs start from the
+// same state.
+func (b *bench) peerRun(ctx context.Context, argv ...string) error {
+	out, err := exec.CommandContext(ctx, b.programs[theirs], argv...).CombinedOutput()
+	if err != nil {
+		return fmt.Errorf("ostree %v: %w\n%s", argv, err, out)
+	}
+	return nil
+}

@@ -1,0 +1,100 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"context"
+	"fmt"
+	"math/rand/v2"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+)
+
+// growth measures made-up trees of several sizes with our program alone: time
+// per file and memory must stay flat.
+func (b *bench) growth(ctx context.Context, sizes string) error {
+	fmt.Printf("| files | work | wall | per file | memory |\n| --- | --- | --- | --- | --- |\n")
+	for _, text := range strings.Split(sizes, ",") {
+		n, err := strconv.Atoi(strings.TrimSpace(text))
+		if err != nil {
+			return fmt.Errorf("--growth: %w", err)
+		}
+		if err := b.grow(ctx, n); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (b *bench) grow(ctx context.Context, n int) error {
+	in := inputs{archive: filepath.Join(b.dir, "archive"), bare: filepath.Join(b.dir, "bare"), tree: filepath.Join(b.dir, "tree")}
+	for _, dir := range []string{in.archive, in.bare, in.tree} {
+		if err := removeAll(dir); err != nil {
+			return err
+		}
+	}
+	if err := makeTree(in.tree, n); err != nil {
+		return err
+	}
+	web := httptest.NewServer(http.FileServer(http.Dir(b.dir)))
+	defer web.Close()
+	commit := func(repo string) []string {
+		return []string{"commit", "--repo=" + repo, "--branch=v1", "--tree=dir=" + in.tree}
+	}
+	for _, w := range []work{
+		{name: "commit to archive", prepare: func(ctx context.Context, _ string) error {
+			return b.peerRun(ctx, "init", "--repo="+in.archive, "--mode=archive")
+		}, argv: func(string) []string { return commit(in.archive) }},
+		{name: "commit to bare", prepare: func(ctx context.Context, _ string) error {
+			return b.peerRun(ctx, "init", "--repo="+in.bare, "--mode=bare")
+		}, argv: func(string) []string { return commit(in.bare) }},
+		{name: "pull over HTTP, archive to bare", prepare: func(ctx context.Context, dir string) error {
+			if err := b.initRepo("bare")(ctx, dir); err != nil {
+				return err
+			}
+			return b.peerRun(ctx, "remote", "add", "--repo="+repo(dir), "--no-gpg-verify", "origin", web.URL+"/archive")
+		}, argv: func(dir string) []string { return []string{"pull", "--repo=" + repo(dir), "origin", "v1"} }},
+		{name: "fsck", argv: func(string) []string { return []string{"fsck", "--quiet", "--repo=" + in.bare} }},
+		{name: "hard-link checkout", argv: func(dir string) []string {
+			return []string{"checkout", "--repo=" + in.bare, "--require-hardlinks", "v1", filepath.Join(dir, "out")}
+		}},
+	} {
+		s, err := b.once(ctx, w, ours)
+		if err != nil {
+			return fmt.Errorf("%s of %d files: %w", w.name, n, err)
+		}
+		fmt.Printf("| %d | %s | %.2f s | %.0f µs | %s |\n", n, w.name, s.wall.Seconds(), float64(s.wall.Microseconds())/float64(n), mib(s.maxRSS))
+	}
+	return nil
+}
+
+// makeTree writes n files of up to 16 KiB, a hundred in a folder; the same n
+// gives the same tree.
+func makeTree(dir string, n int) error {
+	r := rand.New(rand.NewPCG(1, uint64(n)))
+	data := make([]byte, 16<<10)
+	for i := range n {
+		folder := filepath.Join(dir, strconv.Itoa(i/10000), strconv.Itoa(i/100))
+		if i%100 == 0 {
+			if err := os.MkdirAll(folder, 0o755); err != nil {
+				return err
+			}
+		}
+		// Half of the bytes repeat, as in programs and texts.
+		size := r.IntN(len(data))
+		for j := range size {
+			data[j] = "the quick brown fox "[j%20]
+			if j/64%2 == 0 {
+				data[j] = byte(r.Uint32())
+			}
+		}
+		if err := os.WriteFile(filepath.Join(folder, strconv.Itoa(i)), data[:size], 0o644); err != nil {
+			return err
+		}
+	}
+	return nil
+}
