@@ -21,22 +21,22 @@ const module = "github.com/hostctl/hostctl"
 // levels orders the rooms; a package may import lower levels and its own.
 // A missing room is an error, so that a new package is placed on purpose.
 var levels = map[string]int{
-	"internal/sys": 0, "internal/failpoint": 0, "internal/progress": 0, "internal/version": 0,
-	"internal/fsx":         1,
+	"internal/deflate": 0, "internal/sys": 0, "internal/failpoint": 0, "internal/progress": 0, "internal/version": 0,
+	"internal/fsx": 1, "internal/openpgpx": 1,
 	"pkg/ostree/gvariant":  2,
 	"pkg/ostree/keyfile":   2,
 	"pkg/ostree/sign":      2,
 	"pkg/bootloader/bls":   2,
 	"pkg/rpmcompose/rpm":   2,
 	"pkg/rpmcompose/solve": 2, "pkg/rpmcompose/treefile": 2, "pkg/rpmcompose/selinux": 2,
-	"pkg/ostree": 3, "pkg/bootloader": 3, "pkg/etcmerge": 3,
+	"pkg/ostree": 3, "pkg/ostree/gpg": 3, "pkg/bootloader": 3, "pkg/etcmerge": 3,
 	"pkg/rpmcompose/rpmmd": 3, "pkg/rpmcompose/fetch": 3,
 	"pkg/ostree/delta": 4, "pkg/ostree/pull": 4, "pkg/engine": 4, "pkg/deploy": 4, "pkg/deploy/prepareroot": 4,
 	"pkg/rpmcompose/importer": 4, "pkg/rpmcompose/assemble": 4, "pkg/rpmcompose/scripts": 4,
 	"pkg/rpmcompose/postprocess": 4, "pkg/rpmcompose/importer/rpmtest": 4, "pkg/rpmcompose/rpmdb": 4,
 	"pkg/rpmcompose": 5, "pkg/deploy/upgrade": 5, "internal/diskimage": 5, "internal/fleet": 5,
 	"internal/hostd": 6, "internal/composed": 6, "internal/ui": 6,
-	"cmd/internal/cli": 7, "cmd/hostctl": 7, "cmd/hostctl/prepare-root": 7, "cmd/compose-server": 7,
+	"cmd/internal/cli": 7, "cmd/hostctl": 7, "cmd/hostctl/internal/ostreecli": 7, "cmd/hostctl/prepare-root": 7, "cmd/compose-server": 7,
 }
 
 // purePackages read only what they are given.

@@ -331,6 +331,13 @@ func (d *Dir) Readlink(name string) (string, error) {
 	return target, err
 }
 
+// BlockSize returns the block size in bytes of d's filesystem.
+func (d *Dir) BlockSize() (int64, error) {
+	n, err := sys.BlockSize(d.Fd())
+	runtime.KeepAlive(d)
+	return n, d.wrap("statfs", ".", err)
+}
+
 // FreeSpace returns the free and total bytes of d's filesystem.
 func (d *Dir) FreeSpace() (free, total uint64, err error) {
 	free, total, err = sys.Statfs(d.Fd())

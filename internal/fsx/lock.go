@@ -19,11 +19,11 @@ var ErrLocked = errors.New("locked by another process")
 // Lock is a held advisory lock.
 type Lock struct{ f *os.File }
 
-// lockPoll is how often a busy lock is tried again: flock(2) has no time-out.
+// lockPoll is how often a busy lock is tried again: the kernel knows no time-out.
 const lockPoll = 50 * time.Millisecond
 
-// Lock takes the flock on the file name inside d, creating it if needed. It
-// waits until timeout (0: try once; negative: for ever) or until ctx ends.
+// Lock locks the file name inside d, creating it if needed. It waits until timeout
+// (0: try once; negative: for ever) or until ctx ends.
 func (d *Dir) Lock(ctx context.Context, name string, shared bool, timeout time.Duration) (*Lock, error) {
 	start := time.Now()
 	for {
@@ -48,7 +48,7 @@ func (d *Dir) tryLock(name string, shared bool) (*Lock, error) {
 	if err != nil {
 		return nil, err
 	}
-	busy, err := sys.Flock(int(f.Fd()), shared)
+	busy, err := sys.TryLock(int(f.Fd()), shared)
 	if err != nil {
 		return nil, errors.Join(d.wrap("lock", name, err), f.Close())
 	}
@@ -72,5 +72,26 @@ func (d *Dir) stillNamed(f *os.File, name string) bool {
 // Unlock releases the lock. It is released before the file is closed because a
 // child that another goroutine is starting may hold the descriptor until its exec.
 func (l *Lock) Unlock() error {
-	return errors.Join(sys.Funlock(int(l.f.Fd())), l.f.Close())
+	return errors.Join(sys.Unlock(int(l.f.Fd())), l.f.Close())
+}
+
+// Convert makes a held lock shared or exclusive, waiting like Dir.Lock. While it
+// waits the lock is held as before; two holders that both want it exclusive wait
+// for each other until the time-out.
+func (l *Lock) Convert(ctx context.Context, shared bool, timeout time.Duration) error {
+	start := time.Now()
+	for {
+		busy, err := sys.TryLock(int(l.f.Fd()), shared)
+		if err != nil || !busy {
+			return err
+		}
+		if timeout >= 0 && time.Since(start) >= timeout {
+			return fmt.Errorf("lock %s: %w", l.f.Name(), ErrLocked)
+		}
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-time.After(lockPoll):
+		}
+	}
 }

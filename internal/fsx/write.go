@@ -62,7 +62,7 @@ func (d *Dir) CreateAtomic(name string, perm fs.FileMode) (*AtomicFile, error) {
 	}
 	for {
 		tmp := tempName(c)
-		f, err := d.OpenFile(tmp, os.O_WRONLY|os.O_CREATE|os.O_EXCL, perm)
+		f, err := d.OpenFile(tmp, os.O_RDWR|os.O_CREATE|os.O_EXCL, perm)
 		if errors.Is(err, fs.ErrExist) {
 			continue
 		}
@@ -126,6 +126,12 @@ func (d *Dir) Mkdtemp(prefix string) (string, error) {
 // Mkdir makes one directory; the mode is subject to the umask.
 func (d *Dir) Mkdir(name string, perm fs.FileMode) error {
 	return d.parent("mkdir", name, func(fd int, base string) error { return sys.Mkdirat(fd, base, modeBits(perm)) })
+}
+
+// Mknod makes a special file; mode has its type (S_IFCHR, …) and permissions, which
+// are subject to the umask, dev the device number.
+func (d *Dir) Mknod(name string, mode uint32, dev uint64) error {
+	return d.parent("mknod", name, func(fd int, base string) error { return sys.Mknodat(fd, base, mode, dev) })
 }
 
 // MkdirAll makes name and what is missing above it.
@@ -314,6 +320,16 @@ func (d *Dir) Xattrs(name string) ([]Xattr, error) {
 		return err
 	})
 	return out, err
+}
+
+// Xattr reads one extended attribute of name, a link's own.
+func (d *Dir) Xattr(name, attr string) ([]byte, error) {
+	var value []byte
+	err := d.parent("getxattr", name, func(fd int, base string) (err error) {
+		value, err = sys.Lgetxattr(procPath(fd, base), attr)
+		return err
+	})
+	return value, err
 }
 
 // FXattrs lists the extended attributes of an open file, sorted by name.

@@ -74,6 +74,11 @@ func Fstat(fd int) (Stat, error) {
 // Mkdirat, Unlinkat and their neighbours act on one path component inside dirfd.
 func Mkdirat(dirfd int, name string, mode uint32) error { return unix.Mkdirat(dirfd, name, mode) }
 
+// Mknodat makes a special file.
+func Mknodat(dirfd int, name string, mode uint32, dev uint64) error {
+	return unix.Mknodat(dirfd, name, mode, int(dev))
+}
+
 // Unlinkat removes a file, or with dir an empty directory.
 func Unlinkat(dirfd int, name string, dir bool) error {
 	flags := 0
@@ -100,6 +105,11 @@ func Linkat(olddir int, old string, newdir int, name string) error {
 
 // LinkFd gives the open (possibly unnamed) file fd a name.
 func LinkFd(fd, dirfd int, name string) error {
+	err := unix.Linkat(fd, "", dirfd, name, unix.AT_EMPTY_PATH)
+	if !errors.Is(err, unix.ENOENT) && !errors.Is(err, unix.EPERM) {
+		return err
+	}
+	// For those without CAP_DAC_READ_SEARCH.
 	return unix.Linkat(unix.AT_FDCWD, fmt.Sprintf("/proc/self/fd/%d", fd), dirfd, name, unix.AT_SYMLINK_FOLLOW)
 }
 
@@ -150,6 +160,11 @@ func Utimensat(dirfd int, name string, sec, nsec int64) error {
 // Futimens sets access and modification time of an open file.
 func Futimens(fd int, sec, nsec int64) error {
 	ts := unix.Timespec{Sec: sec, Nsec: nsec}
+	err := unix.UtimesNanoAt(fd, "", []unix.Timespec{ts, ts}, unix.AT_EMPTY_PATH)
+	if !errors.Is(err, unix.EINVAL) && !errors.Is(err, unix.ENOENT) {
+		return err
+	}
+	// Before Linux 5.8.
 	return unix.UtimesNanoAt(unix.AT_FDCWD, fmt.Sprintf("/proc/self/fd/%d", fd), []unix.Timespec{ts, ts}, 0)
 }
 
@@ -166,21 +181,37 @@ func TmpFile(dirfd int, dir string, mode uint32) (*os.File, error) {
 // Syncfs flushes the filesystem that holds fd.
 func Syncfs(fd int) error { return unix.Syncfs(fd) }
 
-// Flock takes or tests a BSD lock without waiting; busy is true where another holder exists.
-func Flock(fd int, shared bool) (busy bool, err error) {
-	how := unix.LOCK_EX | unix.LOCK_NB
+// TryLock locks a whole file without waiting; busy is true where another holder
+// exists. It is a lock of the open file description, as libostree takes them, or a
+// BSD lock where the filesystem has no other; the two kinds do not see each other.
+func TryLock(fd int, shared bool) (busy bool, err error) {
+	typ, how := int16(unix.F_WRLCK), unix.LOCK_EX|unix.LOCK_NB
 	if shared {
-		how = unix.LOCK_SH | unix.LOCK_NB
+		typ, how = unix.F_RDLCK, unix.LOCK_SH|unix.LOCK_NB
 	}
-	err = ignoreEINTR(func() error { return unix.Flock(fd, how) })
-	if errors.Is(err, unix.EWOULDBLOCK) {
+	err = ofdLock(fd, typ)
+	if errors.Is(err, unix.EINVAL) {
+		err = ignoreEINTR(func() error { return unix.Flock(fd, how) })
+	}
+	if errors.Is(err, unix.EWOULDBLOCK) || errors.Is(err, unix.EACCES) {
 		return true, nil
 	}
 	return false, err
 }
 
-// Funlock releases a BSD lock.
-func Funlock(fd int) error { return unix.Flock(fd, unix.LOCK_UN) }
+// Unlock releases what TryLock took.
+func Unlock(fd int) error {
+	err := ofdLock(fd, unix.F_UNLCK)
+	if errors.Is(err, unix.EINVAL) {
+		err = unix.Flock(fd, unix.LOCK_UN)
+	}
+	return err
+}
+
+func ofdLock(fd int, typ int16) error {
+	l := unix.Flock_t{Type: typ}
+	return ignoreEINTR(func() error { return unix.FcntlFlock(uintptr(fd), unix.F_OFD_SETLK, &l) })
+}
 
 // Statfs returns free (to us) and total bytes of the filesystem of fd.
 func Statfs(fd int) (free, total uint64, err error) {
@@ -193,6 +224,13 @@ func Statfs(fd int) (free, total uint64, err error) {
 		avail = st.Bfree
 	}
 	return avail * uint64(st.Bsize), st.Blocks * uint64(st.Bsize), nil
+}
+
+// BlockSize returns the block size in bytes of the filesystem of fd.
+func BlockSize(fd int) (int64, error) {
+	var st unix.Statfs_t
+	err := ignoreEINTR(func() error { return unix.Fstatfs(fd, &st) })
+	return int64(st.Bsize), err
 }
 
 // Listxattr lists the attribute names of path without following a link.

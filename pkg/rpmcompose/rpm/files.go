@@ -8,6 +8,8 @@ import (
 	"fmt"
 	"path"
 	"strings"
+
+	"github.com/hostctl/hostctl/internal/openpgpx"
 )
 
 // FileFlags mark the role of a file in its package.
@@ -101,30 +103,7 @@ func (p *Package) FileDigestHash() crypto.Hash {
 	if !ok {
 		return crypto.MD5
 	}
-	return hashByID(n)
-}
-
-// hashByID maps OpenPGP hash numbers, which headers use too.
-func hashByID(n uint64) crypto.Hash {
-	switch n {
-	case 1:
-		return crypto.MD5
-	case 2:
-		return crypto.SHA1
-	case 8:
-		return crypto.SHA256
-	case 9:
-		return crypto.SHA384
-	case 10:
-		return crypto.SHA512
-	case 11:
-		return crypto.SHA224
-	case 12:
-		return crypto.SHA3_256
-	case 14:
-		return crypto.SHA3_512
-	}
-	return 0
+	return openpgpx.HashByID(n)
 }
 
 // Files lists the package's files in header order, which the payload's indexes refer to. The list is

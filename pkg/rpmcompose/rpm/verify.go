@@ -13,6 +13,8 @@ import (
 	"io"
 	"strings"
 	"time"
+
+	"github.com/hostctl/hostctl/internal/openpgpx"
 )
 
 // VerifyOptions is the policy of a verification. The zero value checks digests and whatever signatures
@@ -26,13 +28,6 @@ type VerifyOptions struct {
 	AllowSHA1 bool
 	// Time is when keys must be valid; zero means now.
 	Time time.Time
-}
-
-func (o VerifyOptions) now() time.Time {
-	if o.Time.IsZero() {
-		return time.Now()
-	}
-	return o.Time
 }
 
 func (o VerifyOptions) wrap(err error) error {
@@ -129,7 +124,7 @@ type pendingDigest struct {
 }
 
 type pendingSignature struct {
-	sig *pgpSignature
+	sig *openpgpx.Signature
 	sum hash.Hash
 	res SignatureResult
 }
@@ -196,7 +191,7 @@ func (v *verifier) payloadDigests() error {
 		if !ok {
 			algo = 8
 		}
-		id := hashByID(algo)
+		id := openpgpx.HashByID(algo)
 		if id == 0 || !id.Available() {
 			return fmt.Errorf("payload digest algorithm %d: %w", algo, ErrUnsupported)
 		}
@@ -240,9 +235,9 @@ func (v *verifier) addSignature(tag Tag, data, signed []byte, payload bool) erro
 		res.Err = nil
 	}
 	for _, s := range sigs {
-		h, err := s.newHash()
+		h, err := s.NewHash()
 		if err != nil {
-			res.Err = err
+			res.Err = pgpError(err)
 			v.res.Signatures = append(v.res.Signatures, res)
 			res.Err = nil
 			continue
@@ -308,7 +303,7 @@ func (v *verifier) finish() {
 		}
 	}
 	for _, s := range v.sigs {
-		res := s.sig.verdict(v.kr, s.sum, v.o)
+		res := verdict(s.sig, v.kr, s.sum, v.o)
 		res.Tag, res.Header, res.Payload = s.res.Tag, s.res.Header, s.res.Payload
 		v.res.Signatures = append(v.res.Signatures, res)
 		if res.Err == nil {

@@ -1,0 +1,380 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package deflate
+
+import (
+	"bufio"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io"
+)
+
+// ErrCorrupt reports a stream that is no DEFLATE.
+var ErrCorrupt = errors.New("corrupt deflate stream")
+
+// Reader unpacks a raw DEFLATE stream.
+type Reader struct {
+	br     *bufio.Reader
+	in     []byte // what br has buffered
+	pos    int    // of the next byte of in
+	bits   uint64 // taken from in, next one lowest; what lies above nbits means nothing
+	nbits  uint
+	padded uint // zero bits that stand for input after its end
+
+	out        []byte // window, then what was unpacked
+	start, end int    // of what Read has still to give
+
+	state  func(*Reader) error
+	final  bool
+	stored int // bytes left of a stored block
+	lit    huffTable
+	dist   huffTable
+	err    error
+}
+
+const (
+	outSize  = 4 * windowSize
+	outSlack = maxMatch + 16 // a match may write this much at the end, a whole word at a time
+	litBits  = 11
+	distBits = 9
+)
+
+// NewReader unpacks from br, which it may have read a few bytes too far: Extra tells.
+func NewReader(br *bufio.Reader) *Reader {
+	r := &Reader{out: make([]byte, outSize)}
+	r.Reset(br)
+	return r
+}
+
+// Reset begins another stream and keeps the memory.
+func (r *Reader) Reset(br *bufio.Reader) {
+	*r = Reader{br: br, out: r.out, lit: r.lit, dist: r.dist, state: (*Reader).blockHeader}
+}
+
+// Extra gives the number of bytes after the end of the stream that were taken from
+// the input; it is valid after io.EOF.
+func (r *Reader) Extra() int { return int(r.nbits-r.padded) / 8 }
+
+// Read gives the content; errors wrap ErrCorrupt, or are io.ErrUnexpectedEOF or what
+// the input gave.
+func (r *Reader) Read(p []byte) (int, error) {
+	if len(p) == 0 {
+		return 0, nil
+	}
+	for r.start == r.end {
+		if r.err != nil {
+			return 0, r.err
+		}
+		r.slide()
+		r.err = r.fill()
+	}
+	n := copy(p, r.out[r.start:r.end])
+	r.start += n
+	return n, nil
+}
+
+// slide keeps the window and makes room behind it.
+func (r *Reader) slide() {
+	if r.end < outSize/2 {
+		return
+	}
+	copy(r.out, r.out[r.end-windowSize:r.end])
+	r.start, r.end = windowSize, windowSize
+}
+
+// fill unpacks until the room is used up. What was unpacked before an error counts.
+func (r *Reader) fill() error {
+	for r.state != nil && r.end < outSize-outSlack {
+		if err := r.state(r); err != nil {
+			return err
+		}
+	}
+	if r.state == nil {
+		r.giveBack()
+		return io.EOF
+	}
+	return nil
+}
+
+// need makes sure of n bits, n at most 56. Behind the end of the input they are
+// zero; use complains about those that count.
+func (r *Reader) need(n uint) error {
+	for r.nbits < n {
+		if r.pos == len(r.in) {
+			if err := r.refill(); err != nil {
+				return err
+			}
+			if len(r.in) == 0 {
+				r.bits &= 1<<r.nbits - 1
+				r.nbits += 8
+				r.padded += 8
+				continue
+			}
+		}
+		r.bits = r.bits&(1<<r.nbits-1) | uint64(r.in[r.pos])<<r.nbits
+		r.pos++
+		r.nbits += 8
+	}
+	return nil
+}
+
+// refill replaces in; empty means the end of the input.
+func (r *Reader) refill() error {
+	if _, err := r.br.Discard(r.pos); err != nil {
+		return err
+	}
+	r.in, r.pos = nil, 0
+	if r.padded > 0 {
+		return nil
+	}
+	if _, err := r.br.Peek(1); errors.Is(err, io.EOF) {
+		return nil
+	} else if err != nil {
+		return err
+	}
+	var err error
+	r.in, err = r.br.Peek(r.br.Buffered())
+	return err
+}
+
+// giveBack leaves to br what lies behind the stream, as far as it is in its buffer.
+func (r *Reader) giveBack() {
+	n := min(r.Extra(), r.pos)
+	r.pos -= n
+	r.nbits -= uint(n) * 8
+	_, _ = r.br.Discard(r.pos)
+	r.in, r.pos = nil, 0
+}
+
+// use drops bits that need has provided.
+func (r *Reader) use(n uint) error {
+	r.bits >>= n & 63
+	r.nbits -= n
+	if r.nbits < r.padded {
+		return io.ErrUnexpectedEOF
+	}
+	return nil
+}
+
+// take gives the next n bits, n at most 32.
+func (r *Reader) take(n uint) (uint, error) {
+	if err := r.need(n); err != nil {
+		return 0, err
+	}
+	v := uint(r.bits & (1<<n - 1))
+	return v, r.use(n)
+}
+
+func (r *Reader) blockHeader() error {
+	if r.final {
+		r.state = nil
+		return nil
+	}
+	h, err := r.take(3)
+	if err != nil {
+		return err
+	}
+	r.final = h&1 == 1
+	switch h >> 1 {
+	case 0:
+		return r.storedHeader()
+	case 1:
+		r.fixed()
+		return nil
+	case 2:
+		return r.dynamic()
+	}
+	return fmt.Errorf("%w: block type 3", ErrCorrupt)
+}
+
+func (r *Reader) storedHeader() error {
+	if err := r.use(r.nbits & 7); err != nil {
+		return err
+	}
+	v, err := r.take(32)
+	if err != nil {
+		return err
+	}
+	if v>>16 != ^v&0xffff {
+		return fmt.Errorf("%w: length of a stored block", ErrCorrupt)
+	}
+	r.stored = int(v & 0xffff)
+	r.state = (*Reader).copyStored
+	return nil
+}
+
+func (r *Reader) copyStored() error {
+	for r.stored > 0 && r.end < outSize-outSlack {
+		if r.nbits >= 8 {
+			v, err := r.take(8)
+			if err != nil {
+				return err
+			}
+			r.out[r.end] = byte(v)
+			r.end++
+			r.stored--
+			continue
+		}
+		r.bits, r.nbits = 0, 0
+		if r.pos == len(r.in) {
+			if err := r.refill(); err != nil {
+				return err
+			}
+			if len(r.in) == 0 {
+				return io.ErrUnexpectedEOF
+			}
+		}
+		n := copy(r.out[r.end:min(r.end+r.stored, outSize-outSlack)], r.in[r.pos:])
+		r.end += n
+		r.pos += n
+		r.stored -= n
+	}
+	if r.stored == 0 {
+		r.state = (*Reader).blockHeader
+	}
+	return nil
+}
+
+// codes unpacks symbols until the room or the block ends.
+func (r *Reader) codes() error {
+	for r.end < outSize-outSlack {
+		// A pair of length and distance has at most 48 bits.
+		if len(r.in)-r.pos >= 8 && r.padded == 0 {
+			if done, err := r.fastCodes(); done || err != nil {
+				return err
+			}
+			continue
+		}
+		if err := r.need(48); err != nil {
+			return err
+		}
+		done, err := r.oneCode()
+		if done || err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// oneCode unpacks one symbol and watches the end of the input.
+func (r *Reader) oneCode() (done bool, err error) {
+	e := r.lit.find(r.bits)
+	if err := r.use(uint(e & 63)); err != nil {
+		return false, err
+	}
+	switch e.op() {
+	case opLiteral:
+		r.out[r.end] = byte(e >> 16)
+		r.end++
+		return false, nil
+	case opEnd:
+		r.state = (*Reader).blockHeader
+		return true, nil
+	case opInvalid:
+		return false, fmt.Errorf("%w: invalid code", ErrCorrupt)
+	}
+	length := int(e>>16) + int(r.bits&(1<<e.extra()-1))
+	if err := r.use(e.extra()); err != nil {
+		return false, err
+	}
+	d := r.dist.find(r.bits)
+	if d.op() != opBase {
+		return false, fmt.Errorf("%w: invalid distance code", ErrCorrupt)
+	}
+	if err := r.use(uint(d & 63)); err != nil {
+		return false, err
+	}
+	distance := int(d>>16) + int(r.bits&(1<<d.extra()-1))
+	if err := r.use(d.extra()); err != nil {
+		return false, err
+	}
+	if distance > r.end {
+		return false, fmt.Errorf("%w: distance %d before the start", ErrCorrupt, distance)
+	}
+	r.end = copyMatch(r.out, r.end, distance, length)
+	return false, nil
+}
+
+// fastCodes is oneCode in a loop that keeps everything in registers, as long as the
+// buffer has eight bytes for every refill.
+func (r *Reader) fastCodes() (done bool, err error) {
+	in, pos, bits, nbits := r.in, r.pos, r.bits, r.nbits
+	out, end := r.out, r.end
+	lit, dist := r.lit.entries[:], r.dist.entries[:]
+loop:
+	for end < outSize-outSlack && len(in)-pos >= 8 {
+		bits = bits&(1<<(nbits&63)-1) | binary.LittleEndian.Uint64(in[pos:])<<(nbits&63)
+		pos += int((63 - nbits) >> 3)
+		nbits |= 56
+		e := lit[bits&(1<<litBits-1)]
+		for range 3 {
+			if e.op() != opLiteral {
+				break
+			}
+			bits >>= e & 63
+			nbits -= uint(e & 63)
+			out[end] = byte(e >> 16)
+			end++
+			e = lit[bits&(1<<litBits-1)]
+		}
+		if nbits < 48 {
+			continue
+		}
+		if e.op() == opTable {
+			e = lit[int(e>>16)+int(bits>>litBits)&(1<<e.extra()-1)]
+		}
+		bits >>= e & 63
+		nbits -= uint(e & 63)
+		switch e.op() {
+		case opLiteral:
+			out[end] = byte(e >> 16)
+			end++
+			continue
+		case opEnd:
+			r.state = (*Reader).blockHeader
+			done = true
+			break loop
+		case opInvalid:
+			err = fmt.Errorf("%w: invalid code", ErrCorrupt)
+			break loop
+		}
+		length := int(e>>16) + int(bits&(1<<e.extra()-1))
+		bits >>= e.extra()
+		nbits -= e.extra()
+		d := dist[bits&(1<<distBits-1)]
+		if d.op() == opTable {
+			d = dist[int(d>>16)+int(bits>>distBits)&(1<<d.extra()-1)]
+		}
+		bits >>= d & 63
+		nbits -= uint(d & 63)
+		distance := int(d>>16) + int(bits&(1<<d.extra()-1))
+		bits >>= d.extra()
+		nbits -= d.extra()
+		if d.op() != opBase || distance > end {
+			err = fmt.Errorf("%w: distance", ErrCorrupt)
+			break
+		}
+		end = copyMatch(out, end, distance, length)
+	}
+	r.pos, r.bits, r.nbits, r.end = pos, bits, nbits, end
+	return done, err
+}
+
+// copyMatch repeats what lies distance before end. It may write up to seven bytes
+// behind the match.
+func copyMatch(out []byte, end, distance, length int) int {
+	from, to := end-distance, end+length
+	if distance >= 8 {
+		for end < to {
+			binary.LittleEndian.PutUint64(out[end:], binary.LittleEndian.Uint64(out[from:]))
+			end += 8
+			from += 8
+		}
+		return to
+	}
+	for end < to {
+		end += copy(out[end:to], out[from:end])
+	}
+	return to
+}
