@@ -11,8 +11,7 @@ import (
 	"sync"
 	"syscall"
 
-	"github.com/klauspost/compress/flate"
-
+	"github.com/hostctl/hostctl/internal/deflate"
 	"github.com/hostctl/hostctl/internal/fsx"
 )
 
@@ -20,10 +19,40 @@ const bufSize = 128 << 10
 
 // pools keep what is costly to make: flate state and buffers.
 type pools struct {
-	inflaters sync.Pool // flate readers
-	deflaters sync.Pool // *flate.Writer of the repository's level
-	readers   sync.Pool // *bufio.Reader of bufSize
-	buffers   sync.Pool // *[]byte of smallContent
+	inflaters stash // *deflate.Reader
+	deflaters stash // *deflate.Writer of the repository's level
+	readers   stash // *bufio.Reader of bufSize
+	buffers   stash // *[]byte of smallContent
+}
+
+// stash keeps a few things for the next user. Unlike a sync.Pool it keeps them when
+// garbage is collected, which with a small heap is many times a second.
+type stash struct {
+	mu    sync.Mutex
+	items []any
+}
+
+const stashed = 4
+
+// Get gives nil where there is nothing.
+func (s *stash) Get() any {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	n := len(s.items)
+	if n == 0 {
+		return nil
+	}
+	v := s.items[n-1]
+	s.items = s.items[:n-1]
+	return v
+}
+
+func (s *stash) Put(v any) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if len(s.items) < stashed {
+		s.items = append(s.items, v)
+	}
 }
 
 func (p *pools) reader(r io.Reader) *bufio.Reader {
@@ -47,21 +76,20 @@ func (p *pools) buffer() *[]byte {
 	return &b
 }
 
-func (p *pools) inflater(r io.Reader) io.ReadCloser {
-	if v, ok := p.inflaters.Get().(io.ReadCloser); ok {
-		if rs, ok := v.(flate.Resetter); ok && rs.Reset(r, nil) == nil {
-			return v
-		}
+func (p *pools) inflater(r *bufio.Reader) *deflate.Reader {
+	if v, ok := p.inflaters.Get().(*deflate.Reader); ok {
+		v.Reset(r)
+		return v
 	}
-	return flate.NewReader(r)
+	return deflate.NewReader(r)
 }
 
-func (p *pools) deflater(w io.Writer, level int) (*flate.Writer, error) {
-	if z, ok := p.deflaters.Get().(*flate.Writer); ok {
+func (p *pools) deflater(w io.Writer, level int) (*deflate.Writer, error) {
+	if z, ok := p.deflaters.Get().(*deflate.Writer); ok {
 		z.Reset(w)
 		return z, nil
 	}
-	return flate.NewWriter(w, level)
+	return deflate.NewWriter(w, level)
 }
 
 func (r *Repo) openArchived(d *fsx.Dir, path string) (h FileHeader, size int64, rc io.ReadCloser, err error) {
@@ -103,7 +131,7 @@ func (r *Repo) readArchived(src io.Reader) (h FileHeader, size int64, rc io.Read
 type inflated struct {
 	pools *pools
 	src   *bufio.Reader
-	zr    io.ReadCloser
+	zr    *deflate.Reader
 	left  int64
 	err   error // sticky
 }
@@ -136,7 +164,7 @@ func (z *inflated) finish() error {
 		}
 	}
 	_, err := z.src.ReadByte()
-	if err == nil {
+	if err == nil || z.zr != nil && z.zr.Extra() > 0 {
 		return fmt.Errorf("%w: bytes after the content", ErrCorrupt)
 	}
 	return err // io.EOF, or what the source of the stream met
@@ -146,8 +174,7 @@ func unpackError(err error) error {
 	if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
 		return fmt.Errorf("%w: content is shorter than its header says", ErrCorrupt)
 	}
-	var ce flate.CorruptInputError
-	if errors.As(err, &ce) {
+	if errors.Is(err, deflate.ErrCorrupt) {
 		return fmt.Errorf("%w: %w", ErrCorrupt, err)
 	}
 	return err

@@ -95,6 +95,10 @@ const (
 	TypeCommit     ObjectType = 4
 	TypeTombstone  ObjectType = 5 // marks a deleted commit
 	TypeCommitMeta ObjectType = 6 // detached metadata, named after its commit
+
+	TypePayloadLink    ObjectType = 7 // symbolic link from the hash of bare content to a file object
+	TypeFileXattrs     ObjectType = 8 // attributes, in bare-split-xattrs repositories
+	TypeFileXattrsLink ObjectType = 9 // hard link to them, named after the file object
 )
 
 // String gives the extension of loose objects, without the z of archive mode.
@@ -112,6 +116,12 @@ func (t ObjectType) String() string {
 		return "tombstone-commit"
 	case TypeCommitMeta:
 		return "commitmeta"
+	case TypePayloadLink:
+		return "payload-link"
+	case TypeFileXattrs:
+		return "file-xattrs"
+	case TypeFileXattrsLink:
+		return "file-xattrs-link"
 	}
 	return fmt.Sprintf("type-%d", uint8(t))
 }

@@ -28,7 +28,11 @@ const (
 // the content empty. The checksum is not verified; Fsck does that.
 func (r *Repo) OpenFile(c Checksum) (FileHeader, int64, io.ReadCloser, error) {
 	n := ObjectName{c, TypeFile}
-	return r.openContent(r.objects, n.loosePath(r.mode), n)
+	h, size, rc, err := r.openContent(r.objects, n.loosePath(r.mode), n)
+	if r.parent != nil && errors.Is(err, ErrNotFound) {
+		return r.parent.OpenFile(c)
+	}
+	return h, size, rc, err
 }
 
 // openContent opens a content object stored at path in d.
@@ -42,11 +46,13 @@ func (r *Repo) openContent(d *fsx.Dir, path string, n ObjectName) (FileHeader, i
 		h, size, rc, err = r.openArchived(d, path)
 	case ModeBareUser:
 		h, size, rc, err = openBareUser(d, path)
+	case ModeBareSplitXattrs:
+		h, size, rc, err = r.openSplit(d, path)
 	default:
 		h, size, rc, err = r.openBare(d, path)
 	}
 	if errors.Is(err, fs.ErrNotExist) {
-		err = ErrNotFound
+		return h, 0, nil, worded(ErrNotFound, "Opening content object %s: Couldn't find file object '%s'", n.Checksum, n.Checksum)
 	}
 	if err != nil {
 		return h, 0, nil, fmt.Errorf("open object %s: %w", n, err)
@@ -76,7 +82,7 @@ func (r *Repo) openBare(d *fsx.Dir, path string) (h FileHeader, size int64, rc i
 		return h, 0, nil, errors.Join(err, f.Close())
 	}
 	h.Mode = st.Mode
-	if r.mode == ModeBare {
+	if r.mode.ownedFiles() {
 		h.UID, h.GID = st.UID, st.GID
 	}
 	return h, st.Size, f, nil
@@ -88,11 +94,11 @@ func (r *Repo) bareLink(d *fsx.Dir, path string) (h FileHeader, err error) {
 		return h, err
 	}
 	h.Mode = st.Mode
-	if h.Target, err = d.Readlink(path); err != nil || r.mode != ModeBare {
+	if h.Target, err = d.Readlink(path); err != nil || !r.mode.ownedFiles() {
 		return h, err
 	}
 	h.UID, h.GID = st.UID, st.GID
-	if !r.opts.disableXattrs {
+	if r.mode == ModeBare && !r.opts.disableXattrs {
 		h.Xattrs, err = fileXattrs(d.Xattrs(path))
 	}
 	return h, err
@@ -151,6 +157,10 @@ func userMeta(f *os.File) (FileHeader, error) {
 	if err != nil {
 		return FileHeader{}, fmt.Errorf("%w: attribute %s: %w", ErrCorrupt, userMetaXattr, err)
 	}
+	return parseUserMeta(raw)
+}
+
+func parseUserMeta(raw []byte) (FileHeader, error) {
 	v, err := gvariant.Parse(dirMetaType, raw)
 	if err != nil {
 		return FileHeader{}, fmt.Errorf("%w: attribute %s: %w", ErrCorrupt, userMetaXattr, err)

@@ -13,7 +13,7 @@
 //	state/CSUM.commitpartial     the commit is here, its closure may not be
 //	tmp/staging-BOOTID-XXXXXX/   objects of a running transaction; NAME-lock beside it
 //	summary, summary.sig         for clients that pull over HTTP
-//	.lock                        flock: shared by writers, exclusive for prune
+//	.lock                        file lock: shared by writers, exclusive for prune
 //
 // # Crash safety
 //

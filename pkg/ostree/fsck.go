@@ -3,16 +3,10 @@
 package ostree
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
-	"runtime"
-	"slices"
 	"strings"
-	"sync"
-
-	"github.com/hostctl/hostctl/internal/progress"
 )
 
 // FindingKind names a kind of damage, in words that do not change.
@@ -31,6 +25,10 @@ const (
 	InvalidRef FindingKind = "invalid-ref"
 	// UnreadableObject: the disk or the permissions fail, not the object.
 	UnreadableObject FindingKind = "unreadable-object"
+	// WrongBinding: a ref names a commit that is not bound to it.
+	WrongBinding FindingKind = "wrong-binding"
+	// WrongBackRef: a commit is bound to a ref that is absent or names another commit.
+	WrongBackRef FindingKind = "wrong-back-ref"
 )
 
 // Finding is one damage. Object is zero where a ref is meant; Ref is the path of
@@ -40,8 +38,15 @@ type Finding struct {
 	Object ObjectName  `json:"object"`
 	Ref    string      `json:"ref,omitempty"`
 	Detail string      `json:"detail,omitempty"`
-	// Commit is one of the commits that need a missing object.
-	Commit Checksum `json:"commit"`
+	// Actual is the checksum of a corrupt object's bytes, if that is what is wrong.
+	Actual Checksum `json:"actual,omitzero"`
+	// Commits are those not marked partial that need a missing or corrupt object, in
+	// byte order.
+	Commits []Checksum `json:"commits,omitempty"`
+	// Collection is that of Ref where it was checked as a ref of one.
+	Collection string `json:"collection,omitempty"`
+
+	said string // libostree's words for what is wrong, if it has any
 }
 
 // String tells the kind, what is damaged and how, in one line.
@@ -53,8 +58,8 @@ func (f Finding) String() string {
 	if !f.Object.Checksum.IsZero() && !strings.Contains(f.Detail, f.Object.String()) {
 		text += " " + f.Object.String()
 	}
-	if !f.Commit.IsZero() {
-		text += " of commit " + f.Commit.String()
+	if len(f.Commits) > 0 {
+		text += " of commit " + joinChecksums(f.Commits)
 	}
 	if f.Detail != "" {
 		text += ": " + f.Detail
@@ -62,175 +67,118 @@ func (f Finding) String() string {
 	return text
 }
 
-// FsckResult is what Fsck saw; Findings are sorted by kind, ref and object.
-type FsckResult struct {
-	Commits, Partial int // commits stored, and those among them marked partial
-	Objects          int // objects read
-	Findings         []Finding
+func joinChecksums(list []Checksum) string {
+	words := make([]string, len(list))
+	for i, c := range list {
+		words[i] = c.String()
+	}
+	return strings.Join(words, ", ")
 }
 
-// FsckOptions say what Fsck checks.
+// Message tells the same in the words of libostree's fsck, which scripts look for.
+func (f Finding) Message() string {
+	switch f.Kind {
+	case MissingObject:
+		if len(f.Commits) == 0 {
+			return "Object missing: " + f.Object.String()
+		}
+		return "Object missing in commits " + joinChecksums(f.Commits) + ": " + f.Object.String()
+	case DanglingRef:
+		return "Loading commit for ref " + f.refName() + ": No such metadata object " + f.Object.String()
+	case CorruptObject, UnreadableObject:
+		return f.objectMessage()
+	}
+	return f.Detail
+}
+
+func (f Finding) objectMessage() string {
+	text := f.Detail
+	switch {
+	case !f.Actual.IsZero():
+		text = fmt.Sprintf("Corrupted %s object; checksum expected='%s' actual='%s'", f.Object.Type, f.Object.Checksum, f.Actual)
+	case f.said != "":
+		text = f.said
+	}
+	if f.Object.Type == TypeFile {
+		text = "fsck content object " + f.Object.Checksum.String() + ": " + text
+	} else {
+		text = "fsck " + f.Object.String() + ": " + text
+	}
+	if len(f.Commits) > 0 {
+		text = "In commits " + joinChecksums(f.Commits) + ": " + text
+	}
+	return text
+}
+
+// refName gives the ref without its remote, as libostree's fsck does.
+func (f Finding) refName() string {
+	spec := refspecOf(f.Ref)
+	if f.Collection != "" {
+		return CollectionRef{f.Collection, strings.TrimPrefix(spec, mirrorsDir+"/"+f.Collection+"/")}.String()
+	}
+	return spec[strings.IndexByte(spec, ':')+1:]
+}
+
+// FsckPhase is a stage of Fsck.
+type FsckPhase uint8
+
+// The stages of Fsck, in order.
+const (
+	FsckRefs FsckPhase = iota + 1
+	FsckCollectionRefs
+	FsckCommits
+	FsckObjects // with the number of commits that are not marked partial
+)
+
+// FsckOptions say what Fsck checks and does.
 type FsckOptions struct {
 	MetadataOnly bool // do not read the content of files, only look for it
 	Workers      int  // 0 means one per CPU, at least 2
+	// Reachable leaves out objects that no complete commit needs.
+	Reachable bool
+	// StopAtFirst ends the check of objects at the first that is corrupt.
+	StopAtFirst bool
+	// VerifyBindings checks that refs name commits that are bound to them;
+	// VerifyBackRefs also that each ref a commit is bound to names it.
+	VerifyBindings, VerifyBackRefs bool
+	// MarkPartial marks commits that lack objects as partial, so that nothing takes
+	// them for complete and a pull fetches what they lack.
+	MarkPartial bool
+	// Delete deletes corrupt objects, after marking their commits.
+	Delete bool
+	// AddTombstones records as deleted the parents that stored commits name and that
+	// are not stored; see EnableTombstones.
+	AddTombstones bool
+	// Phase, if set, is called at the begin of each stage.
+	Phase func(phase FsckPhase, n int)
+}
+
+// FsckResult is what Fsck saw and did; Findings are sorted by kind, ref and object.
+type FsckResult struct {
+	Commits, Partial int // commits stored, and those among them marked partial
+	FsckPartial      int // those among Partial that an earlier Fsck marked
+	Objects          int // objects read
+	Findings         []Finding
+	Marked           []Checksum   // commits marked partial now
+	Deleted          []ObjectName // corrupt objects deleted
+	Tombstones       []Checksum   // commits recorded as deleted
 }
 
 // Fsck verifies every ref and every object, and that each commit which is not
 // marked partial has its whole closure. Damage is reported as findings; an error
-// means that the check itself could not run. It changes nothing.
+// means that the check itself could not run. Without the options that say so it
+// changes nothing.
 func (r *Repo) Fsck(ctx context.Context, o FsckOptions) (FsckResult, error) {
-	unlock, err := r.lock(ctx, true)
+	o.VerifyBindings = o.VerifyBindings || o.VerifyBackRefs
+	o.MarkPartial = o.MarkPartial || o.Delete
+	unlock, err := r.lock(ctx, !o.Delete && !o.AddTombstones)
 	if err != nil {
 		return FsckResult{}, err
 	}
-	f := &fsck{r: r, o: o, have: map[ObjectName]struct{}{}, bad: map[ObjectName]bool{}}
+	f := newFsck(r, o)
 	err = f.run(ctx)
 	if err = errors.Join(err, unlock()); err != nil {
 		return f.res, fmt.Errorf("fsck: %w", err)
 	}
-	slices.SortFunc(f.res.Findings, func(a, b Finding) int {
-		return cmp.Or(strings.Compare(string(a.Kind), string(b.Kind)), strings.Compare(a.Ref, b.Ref),
-			a.Object.Checksum.Compare(b.Object.Checksum), int(a.Object.Type)-int(b.Object.Type))
-	})
 	return f.res, nil
-}
-
-type fsck struct {
-	r    *Repo
-	o    FsckOptions
-	have map[ObjectName]struct{} // what is on disk
-
-	mu  sync.Mutex
-	bad map[ObjectName]bool // reported already
-	res FsckResult
-}
-
-func (f *fsck) report(x Finding) {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	if x.Ref == "" {
-		if f.bad[x.Object] {
-			return
-		}
-		f.bad[x.Object] = true
-	}
-	f.res.Findings = append(f.res.Findings, x)
-}
-
-func (f *fsck) run(ctx context.Context) error {
-	var commits []Checksum
-	err := f.r.eachObject(ctx, func(n ObjectName) error {
-		f.have[n] = struct{}{}
-		if n.Type == TypeCommit {
-			commits = append(commits, n.Checksum)
-		}
-		return nil
-	})
-	if err != nil {
-		return err
-	}
-	f.res.Commits = len(commits)
-	if err := f.refs(); err != nil {
-		return err
-	}
-	if err := f.objects(ctx); err != nil {
-		return err
-	}
-	return f.closures(ctx, commits)
-}
-
-func (f *fsck) refs() error {
-	for _, dir := range []string{headsDir, remotesDir, mirrorsDir} {
-		err := f.r.walkRefs(dir, 0, func(p string) error {
-			c, err := readRefFile(f.r.dir, p)
-			if err != nil {
-				f.report(Finding{Kind: InvalidRef, Ref: p, Detail: err.Error()})
-				return nil
-			}
-			if _, ok := f.have[ObjectName{c, TypeCommit}]; !ok {
-				f.report(Finding{Kind: DanglingRef, Ref: p, Object: ObjectName{c, TypeCommit}})
-			}
-			return nil
-		})
-		if err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-// objects reads everything on disk with several workers.
-func (f *fsck) objects(ctx context.Context) error {
-	n := f.o.Workers
-	if n <= 0 {
-		n = max(2, runtime.GOMAXPROCS(0))
-	}
-	p := f.r.opts.progress
-	p.Emit(progress.Event{Task: "Checking objects", Kind: progress.Begin, Total: int64(len(f.have))})
-	jobs := make(chan ObjectName, 64)
-	var wg sync.WaitGroup
-	for range n {
-		wg.Go(func() {
-			for n := range jobs {
-				f.object(n)
-			}
-		})
-	}
-	done := 0
-	for n := range f.have {
-		if ctx.Err() != nil {
-			break
-		}
-		if n.Type == TypeFile && f.o.MetadataOnly {
-			continue
-		}
-		jobs <- n
-		if done++; done%256 == 0 {
-			p.Emit(progress.Event{Task: "Checking objects", Kind: progress.Update, Done: int64(done), Total: int64(len(f.have))})
-		}
-	}
-	close(jobs)
-	wg.Wait()
-	f.res.Objects = done
-	p.Emit(progress.Event{Task: "Checking objects", Kind: progress.End, Done: int64(done), Total: int64(len(f.have))})
-	return ctx.Err()
-}
-
-func (f *fsck) object(n ObjectName) {
-	err := f.r.verifyObject(f.r.objects, n.loosePath(f.r.mode), n)
-	if err == nil {
-		return
-	}
-	kind := UnreadableObject
-	if errors.Is(err, ErrCorrupt) || errors.Is(err, ErrInvalid) {
-		kind = CorruptObject
-	}
-	f.report(Finding{Kind: kind, Object: n, Detail: err.Error()})
-}
-
-// closures looks for what complete commits miss. Objects that partial commits
-// alone need may be absent.
-func (f *fsck) closures(ctx context.Context, commits []Checksum) error {
-	s := &sweep{r: f.r, ctx: ctx, seen: map[ObjectName]struct{}{}}
-	for _, c := range commits {
-		partial, err := f.r.CommitPartial(c)
-		if err != nil {
-			return err
-		}
-		if partial {
-			f.res.Partial++
-			continue
-		}
-		// Unreadable directories have been reported as such, absent ones are below.
-		s.missing = func(ObjectName, error) error { return nil }
-		s.fresh = func(n ObjectName) {
-			if _, ok := f.have[n]; !ok {
-				f.report(Finding{Kind: MissingObject, Object: n, Commit: c})
-			}
-		}
-		if err := s.commit(c); err != nil {
-			return err
-		}
-	}
-	return nil
 }

@@ -69,7 +69,35 @@ func FuzzCommit(f *testing.F) {
 
 func FuzzSummary(f *testing.F) {
 	addHex(f, "00")
-	f.Fuzz(func(t *testing.T, data []byte) { _, _ = ParseSummary(data) })
+	ref := func(name string) gvariant.Value {
+		var d gvariant.Dict
+		d.Set("ostree.commit.timestamp", gvariant.Uint64BE(1))
+		entry := gvariant.Tuple(gvariant.Uint64(7), gvariant.ByteSlice(make([]byte, 32)), d.Value())
+		return gvariant.Tuple(gvariant.String(name), entry)
+	}
+	list := gvariant.Array(summaryRef, ref("a/b"), ref("c"))
+	var md gvariant.Dict
+	md.Set("ostree.summary.collection-map", gvariant.Array("{sa"+summaryRef+"}", gvariant.Entry(gvariant.String("org.example.A"), list)))
+	v := gvariant.Tuple(list, md.Value())
+	if err := v.Err(); err != nil {
+		f.Fatal(err)
+	}
+	f.Add(v.Bytes())
+	f.Fuzz(func(t *testing.T, data []byte) {
+		s, err := ParseSummary(data)
+		if err != nil {
+			return
+		}
+		var refs []gvariant.Value
+		for _, r := range s.Refs {
+			entry := gvariant.Tuple(gvariant.Uint64(r.CommitSize), gvariant.ByteSlice(r.Commit[:]), r.Metadata.Value())
+			refs = append(refs, gvariant.Tuple(gvariant.String(r.Name), entry))
+		}
+		again := gvariant.Tuple(gvariant.Array(summaryRef, refs...), s.Metadata.Value())
+		if err := again.Err(); err != nil || !bytes.Equal(again.Bytes(), data) {
+			t.Fatalf("re-encoded differently: %v\n%x\n%x", err, data, again.Bytes())
+		}
+	})
 }
 
 // FuzzArchived feeds .filez streams: never more than the declared size comes

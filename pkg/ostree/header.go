@@ -36,6 +36,10 @@ func (h FileHeader) IsSymlink() bool { return h.Mode&syscall.S_IFMT == syscall.S
 // IsRegular reports a regular file.
 func (h FileHeader) IsRegular() bool { return h.Mode&syscall.S_IFMT == syscall.S_IFREG }
 
+func (h FileHeader) equal(o FileHeader) bool {
+	return h.UID == o.UID && h.GID == o.GID && h.Mode == o.Mode && h.Target == o.Target && equalXattrs(h.Xattrs, o.Xattrs)
+}
+
 func (h FileHeader) check() error {
 	switch {
 	case h.Mode&^uint32(syscall.S_IFMT|0o7777) != 0, !h.IsRegular() && !h.IsSymlink():

@@ -12,33 +12,60 @@ import (
 	"github.com/hostctl/hostctl/pkg/ostree/gvariant"
 )
 
-// Has reports whether an object is stored, durably.
+// Has reports whether an object is stored, durably, here or in a parent.
 func (r *Repo) Has(n ObjectName) (bool, error) {
-	return r.objects.Exists(n.loosePath(r.mode))
+	found, err := r.HasLocal(n)
+	if found || err != nil {
+		return found, err
+	}
+	return r.hasInParents(n)
 }
 
-// LoadRaw gives a metadata object's bytes. Those of a dirtree, dirmeta and commit
-// are verified against the checksum (ErrCorrupt); absent is ErrNotFound.
+// LoadRaw gives a metadata object's bytes, from a parent where the repository lacks
+// it. Those of a dirtree, dirmeta and commit are verified against the checksum
+// (ErrCorrupt); absent is ErrNotFound.
 func (r *Repo) LoadRaw(n ObjectName) ([]byte, error) {
-	return loadMeta(r.objects, n.loosePath(r.mode), n)
+	data, err := loadMeta(r.objects, n.loosePath(r.mode), n)
+	if r.parent != nil && errors.Is(err, ErrNotFound) {
+		return r.parent.LoadRaw(n)
+	}
+	return data, err
+}
+
+// LoadUnverified is LoadRaw without the comparison with the checksum: for what is
+// only described, or taken over as it is from a repository that is trusted.
+func (r *Repo) LoadUnverified(n ObjectName) ([]byte, error) {
+	data, err := readMeta(r.objects, n.loosePath(r.mode), n)
+	if r.parent != nil && errors.Is(err, ErrNotFound) {
+		return r.parent.LoadUnverified(n)
+	}
+	return data, err
 }
 
 func loadMeta(d *fsx.Dir, path string, n ObjectName) ([]byte, error) {
+	data, err := readMeta(d, path, n)
+	if err != nil {
+		return nil, err
+	}
+	if sum := Checksum(sha256.Sum256(data)); n.Type.hashed() && sum != n.Checksum {
+		return nil, fmt.Errorf("read object %s: %w", n, &checksumError{sum})
+	}
+	return data, nil
+}
+
+func readMeta(d *fsx.Dir, path string, n ObjectName) ([]byte, error) {
 	if !n.Type.IsMeta() {
 		return nil, fmt.Errorf("read object %s: %w: not a metadata type", n, ErrInvalid)
 	}
 	data, err := d.ReadFile(path, MaxMetadataSize)
 	if errors.Is(err, fs.ErrNotExist) {
-		return nil, fmt.Errorf("read object %s: %w", n, ErrNotFound)
+		return nil, worded(ErrNotFound, "No such metadata object %s", n)
 	}
 	if errors.Is(err, fsx.ErrTooLarge) {
 		return nil, fmt.Errorf("read object %s: %w: %w", n, ErrCorrupt, err)
 	}
 	if err != nil {
 		return nil, fmt.Errorf("read object %s: %w", n, err)
-	}
-	if n.Type.hashed() && sha256.Sum256(data) != n.Checksum {
-		return nil, fmt.Errorf("read object %s: %w: checksum differs", n, ErrCorrupt)
 	}
 	return data, nil
 }
@@ -92,9 +119,17 @@ func parseCommitMeta(data []byte) (gvariant.Dict, error) {
 }
 
 // CommitPartial reports whether the commit is marked as one whose closure may be
-// incomplete: a pull is under way, was cut short or left parts out.
+// incomplete: a pull is under way, was cut short or left parts out. The mark that
+// counts is that of the repository, among the parents, which has the commit.
 func (r *Repo) CommitPartial(c Checksum) (bool, error) {
-	return r.dir.Exists(partialName(c))
+	partial, err := r.dir.Exists(partialName(c))
+	if partial || err != nil || r.parent == nil {
+		return partial, err
+	}
+	if local, err := r.HasLocal(ObjectName{c, TypeCommit}); local || err != nil {
+		return false, err
+	}
+	return r.parent.CommitPartial(c)
 }
 
 func partialName(c Checksum) string { return "state/" + c.String() + ".commitpartial" }

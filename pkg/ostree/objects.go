@@ -163,8 +163,15 @@ func metaFields(v gvariant.Value) (m DirMeta, err error) {
 // CheckName verifies the name of a tree entry: UTF-8, not empty, not "." or
 // "..", without slash and NUL.
 func CheckName(name string) error {
-	if name == "" || name == "." || name == ".." || strings.ContainsAny(name, "/\x00") || !utf8.ValidString(name) {
-		return fmt.Errorf("%w: file name %q", ErrInvalid, clip(name))
+	switch {
+	case name == "":
+		return worded(ErrInvalid, "Invalid empty filename")
+	case name == "." || name == "..":
+		return worded(ErrInvalid, "Invalid self-referential filename '%s'", name)
+	case strings.Contains(name, "/"):
+		return worded(ErrInvalid, "Invalid / in filename %s", clip(name))
+	case strings.Contains(name, "\x00") || !utf8.ValidString(name):
+		return worded(ErrInvalid, "Invalid UTF-8 in filename %q", clip(name))
 	}
 	return nil
 }

@@ -25,6 +25,7 @@ type objFile struct {
 	t       *Txn
 	tmp     string // "" for an unnamed file
 	written int64
+	metered bool // what is written counts against the free space that must remain
 }
 
 func (t *Txn) newFile() (*objFile, error) {
@@ -43,10 +44,11 @@ func (t *Txn) newFile() (*objFile, error) {
 	return &objFile{File: f, t: t, tmp: tmp}, nil
 }
 
-// Write counts against the free space that must remain.
 func (f *objFile) Write(p []byte) (int, error) {
-	if err := f.t.budget.take(int64(len(p))); err != nil {
-		return 0, err
+	if f.metered {
+		if err := f.t.budget.take(int64(len(p))); err != nil {
+			return 0, err
+		}
 	}
 	n, err := f.File.Write(p)
 	f.written += int64(n)
@@ -101,20 +103,38 @@ func (t *Txn) place(f *objFile, n ObjectName) error {
 
 // placeName registers an object as staged. Where two writers made the same
 // object the first one stands; what an interrupted transaction left under the
-// name is not trusted and goes.
+// name is not trusted and goes. Names are given outside of the lock: that is where
+// writers spend their time.
 func (t *Txn) placeName(n ObjectName, link func(name string) error) error {
+	if n.Type.hashed() || n.Type == TypeFile {
+		if t.isStaged(n) {
+			return nil
+		}
+		err := link(n.String())
+		if err == nil {
+			t.mu.Lock()
+			defer t.mu.Unlock()
+			t.staged[n] = struct{}{}
+			return nil
+		}
+		if !errors.Is(err, fs.ErrExist) {
+			return fmt.Errorf("name object %s: %w", n, err)
+		}
+	}
+	return t.replaceName(n, link)
+}
+
+func (t *Txn) replaceName(n ObjectName, link func(name string) error) error {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if _, ok := t.staged[n]; ok && n.Type.hashed() || ok && n.Type == TypeFile {
+	_, left := t.leftover[n]
+	if (n.Type.hashed() || n.Type == TypeFile) && !left {
+		t.staged[n] = struct{}{} // by another writer, who may not have come to this line yet
 		return nil
 	}
-	name := n.String()
-	err := link(name)
-	if errors.Is(err, fs.ErrExist) {
-		if err := t.stage.dir.Remove(name); err != nil {
-			return err
-		}
-		err = link(name)
+	err := t.r.removeIfThere(t.stage.dir, n.String())
+	if err == nil {
+		err = link(n.String())
 	}
 	if err != nil {
 		return fmt.Errorf("name object %s: %w", n, err)
@@ -126,6 +146,9 @@ func (t *Txn) placeName(n ObjectName, link func(name string) error) error {
 
 // checkStorable refuses what the repository's mode cannot give back.
 func (r *Repo) checkStorable(h FileHeader) error {
+	if r.mode == ModeBareSplitXattrs && !r.writeSplit {
+		return worded(ErrUnsupported, "Writing content object: Not allowed due to repo mode")
+	}
 	if r.mode != ModeBareUserOnly {
 		return nil
 	}
@@ -156,7 +179,7 @@ func (t *Txn) fill(f *objFile, h FileHeader, size int64, content io.Reader) erro
 	if err := copyExactly(f, content, size); err != nil {
 		return err
 	}
-	if err := finishBare(f.File, h, t.r.mode == ModeBare && !t.r.opts.disableXattrs, t.r.mode == ModeBare); err != nil {
+	if err := finishBare(f.File, h, t.r.mode == ModeBare && !t.r.opts.disableXattrs, t.r.mode.ownedFiles()); err != nil {
 		return err
 	}
 	return sys.Futimens(int(f.Fd()), 0, 0)
@@ -188,6 +211,41 @@ func (t *Txn) fillArchive(f *objFile, h FileHeader, size int64, content io.Reade
 		}
 	}
 	return w.Flush()
+}
+
+// storeSmall stores content in memory with one write.
+func (t *Txn) storeSmall(n ObjectName, h FileHeader, data []byte) error {
+	if err := t.budget.take(int64(len(data))); err != nil {
+		return err
+	}
+	prefix, err := h.archivePrefix(int64(len(data)))
+	if err != nil {
+		return err
+	}
+	p := &t.r.pools
+	buf := p.buffer()
+	defer p.buffers.Put(buf)
+	out := append((*buf)[:0], prefix...)
+	if h.IsRegular() {
+		z, err := p.deflater(nil, t.r.opts.zlibLevel)
+		if err != nil {
+			return err
+		}
+		defer p.deflaters.Put(z)
+		out = z.Compress(out, data)
+	}
+	f, err := t.newFile()
+	if err != nil {
+		return err
+	}
+	defer f.close()
+	if _, err := f.Write(out); err != nil {
+		return err
+	}
+	if err := f.chmod(0o644); err != nil {
+		return err
+	}
+	return t.place(f, n)
 }
 
 func (t *Txn) deflate(w io.Writer, size int64, content io.Reader) error {
@@ -262,7 +320,7 @@ func (t *Txn) placeLink(n ObjectName, h FileHeader) error {
 	if err := d.Symlink(h.Target, tmp); err != nil {
 		return err
 	}
-	err := finishLink(d, tmp, h, t.r.mode == ModeBare && !t.r.opts.disableXattrs, t.r.mode == ModeBare, false)
+	err := finishLink(d, tmp, h, t.r.mode == ModeBare && !t.r.opts.disableXattrs, t.r.mode.ownedFiles(), false)
 	if err == nil {
 		err = t.placeName(n, func(name string) error { return d.RenameNoReplace(tmp, d, name) })
 	}

@@ -28,11 +28,8 @@ func SplitRefspec(spec string) (remote, ref string, err error) {
 	if !found {
 		remote, ref = "", spec
 	}
-	if found && !validComponent(remote) {
-		return "", "", fmt.Errorf("%w: remote in refspec %q", ErrInvalid, clip(spec))
-	}
-	if err := CheckRef(ref); err != nil {
-		return "", "", err
+	if found && !validComponent(remote) || CheckRef(ref) != nil {
+		return "", "", worded(ErrInvalid, "Invalid refspec %s", clip(spec))
 	}
 	return remote, ref, nil
 }
@@ -43,7 +40,7 @@ func CheckRef(ref string) error {
 	parts := strings.Split(ref, "/")
 	for _, p := range parts {
 		if !validComponent(p) {
-			return fmt.Errorf("%w: ref %q", ErrInvalid, clip(ref))
+			return worded(ErrInvalid, "Invalid ref name %s", clip(ref))
 		}
 	}
 	if len(parts) > maxRefDeep || len(ref) > maxRefFile {
@@ -149,14 +146,18 @@ func (r *Repo) Refs(prefix string) (map[string]Checksum, error) {
 	return all, nil
 }
 
-func (r *Repo) refRemotes() ([]string, error) {
-	entries, err := r.dir.ReadDir(remotesDir)
-	if errors.Is(err, fs.ErrNotExist) {
+func (r *Repo) refRemotes() ([]string, error) { return r.subdirs(remotesDir) }
+
+// subdirs names the directories in one below the repository, in byte order; an
+// absent one has none.
+func (r *Repo) subdirs(dir string) ([]string, error) {
+	entries, err := r.dir.ReadDir(dir)
+	if isAbsent(err) {
 		return nil, nil
 	}
 	var names []string
 	for _, e := range entries {
-		if e.IsDir() {
+		if e.IsDir() && validComponent(e.Name) {
 			names = append(names, e.Name)
 		}
 	}
@@ -202,86 +203,6 @@ func (r *Repo) walkRefs(dir string, deep int, fn func(path string) error) error 
 		}
 	}
 	return nil
-}
-
-// Resolve turns a rev into a commit checksum. A rev is a ref, REMOTE:REF, a
-// checksum, a unique prefix (of at least two digits) of the checksum of a stored
-// commit, or any of them followed by one or more ^ for the parent. A plain ref
-// is looked for in refs/heads, then in every remote. ErrNotFound where nothing
-// matches, ErrInvalid for an ambiguous prefix.
-func (r *Repo) Resolve(rev string) (Checksum, error) {
-	base := strings.TrimRight(rev, "^")
-	c, err := r.resolveBase(base)
-	if err != nil {
-		return c, fmt.Errorf("resolve %q: %w", clip(rev), err)
-	}
-	for range len(rev) - len(base) {
-		commit, err := r.LoadCommit(c)
-		if err != nil {
-			return c, fmt.Errorf("resolve %q: %w", clip(rev), err)
-		}
-		if commit.Parent.IsZero() {
-			return c, fmt.Errorf("resolve %q: parent of %s: %w", clip(rev), c, ErrNotFound)
-		}
-		c = commit.Parent
-	}
-	return c, nil
-}
-
-func (r *Repo) resolveBase(rev string) (Checksum, error) {
-	if c, err := ParseChecksum(rev); err == nil {
-		return c, nil
-	}
-	c, err := r.ReadRef(rev)
-	if err == nil || !errors.Is(err, ErrNotFound) {
-		return c, err
-	}
-	if strings.Contains(rev, ":") {
-		return c, ErrNotFound
-	}
-	if isLowerHex(rev) && len(rev) >= 2 {
-		if c, err := r.resolvePrefix(rev); err == nil || !errors.Is(err, ErrNotFound) {
-			return c, err
-		}
-	}
-	remotes, err := r.refRemotes()
-	if err != nil {
-		return c, err
-	}
-	for _, name := range remotes {
-		c, err := readRefFile(r.dir, remotesDir+"/"+name+"/"+rev)
-		if !errors.Is(err, ErrNotFound) {
-			return c, err
-		}
-	}
-	return c, ErrNotFound
-}
-
-func (r *Repo) resolvePrefix(prefix string) (Checksum, error) {
-	entries, err := r.objects.ReadDir(prefix[:2])
-	if isAbsent(err) {
-		return Checksum{}, ErrNotFound
-	}
-	if err != nil {
-		return Checksum{}, err
-	}
-	var found []Checksum
-	for _, e := range entries {
-		name, ok := strings.CutSuffix(e.Name, ".commit")
-		if !ok || !strings.HasPrefix(name, prefix[2:]) {
-			continue
-		}
-		if c, err := ParseChecksum(prefix[:2] + name); err == nil {
-			found = append(found, c)
-		}
-	}
-	switch len(found) {
-	case 0:
-		return Checksum{}, ErrNotFound
-	case 1:
-		return found[0], nil
-	}
-	return Checksum{}, fmt.Errorf("%w: prefix of %d commits", ErrInvalid, len(found))
 }
 
 // rootRefs lists the commits that any ref names, mirrored collections included,

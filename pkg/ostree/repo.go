@@ -3,7 +3,6 @@
 package ostree
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -32,6 +31,9 @@ const (
 	ModeBareUserOnly
 	// ModeArchive keeps compressed .filez objects, to be served over HTTP.
 	ModeArchive
+	// ModeBareSplitXattrs keeps files as they are but their attributes in objects
+	// of their own. It can be read only.
+	ModeBareSplitXattrs
 )
 
 // String gives the name that the config file uses.
@@ -45,6 +47,8 @@ func (m Mode) String() string {
 		return "bare-user-only"
 	case ModeArchive:
 		return "archive-z2"
+	case ModeBareSplitXattrs:
+		return "bare-split-xattrs"
 	}
 	return fmt.Sprintf("mode-%d", uint8(m))
 }
@@ -61,6 +65,8 @@ func ParseMode(s string) (Mode, error) {
 		return ModeBareUserOnly, nil
 	case "archive", "archive-z2":
 		return ModeArchive, nil
+	case "bare-split-xattrs":
+		return ModeBareSplitXattrs, nil
 	}
 	return 0, fmt.Errorf("%w: repository mode %q", ErrUnsupported, clip(s))
 }
@@ -70,7 +76,22 @@ type Options struct {
 	Logger       *slog.Logger  // nil: discard
 	Progress     progress.Func // nil: none
 	DisableFsync bool          // never sync: for scratch repositories and tests
-	CollectionID string        // for Create: core.collection-id
+	// PerObjectFsync syncs every object when it is written, as core.per-object-fsync
+	// does: one sync at the end stalls other writers of the disk.
+	PerObjectFsync bool
+	CollectionID   string // for Create: core.collection-id
+	// Parent is where objects are looked up that the repository lacks, and stays the
+	// caller's to close; nil means what core.parent names. Revisions that the repository
+	// lacks are resolved there, too, but its refs are not listed.
+	Parent *Repo
+	// WriteSplitXattrs lets content be written to a bare-split-xattrs repository,
+	// without its attributes: what libostree does on demand, for its tests.
+	WriteSplitXattrs bool
+	// BootID is what stands for the kernel's boot id in the names of staging
+	// directories: for tests. "" means the kernel's.
+	BootID string
+
+	below []fileID // the repositories whose parent is being opened
 }
 
 // Repo is an open repository. It is safe for concurrent use. Objects and refs
@@ -82,6 +103,10 @@ type Repo struct {
 	mode    Mode
 	opts    settings
 	pools   pools
+
+	parent     *Repo // where absent objects are looked up; nil: nowhere
+	ownParent  bool  // opened along with this one
+	writeSplit bool
 }
 
 // settings is the config and the caller's options, read once.
@@ -99,6 +124,7 @@ type settings struct {
 	disableXattrs  bool
 	autoSummary    bool
 	perObjectFsync bool
+	bootID         string
 }
 
 const (
@@ -113,6 +139,11 @@ const (
 func Create(d *fsx.Dir, mode Mode, o Options) (*Repo, error) {
 	if _, err := ParseMode(mode.String()); err != nil {
 		return nil, err
+	}
+	if o.CollectionID != "" {
+		if err := CheckCollectionID(o.CollectionID); err != nil {
+			return nil, err
+		}
 	}
 	exists, err := d.Exists("objects")
 	if err != nil {
@@ -133,8 +164,25 @@ func Create(d *fsx.Dir, mode Mode, o Options) (*Repo, error) {
 	return r, nil
 }
 
-// createLayout makes objects/ last: its presence marks a complete repository.
+// createLayout makes objects/ last: its presence marks a complete repository. A
+// config that is there already, as after a crash, stays.
 func createLayout(d *fsx.Dir, mode Mode, o Options) error {
+	if exists, err := d.Exists(configName); err != nil {
+		return err
+	} else if !exists {
+		if err := createConfig(d, mode, o); err != nil {
+			return err
+		}
+	}
+	for _, name := range []string{"tmp", "tmp/cache", "extensions", "state", "refs", "refs/heads", "refs/mirrors", "refs/remotes", "objects"} {
+		if err := d.MkdirAll(name, 0o755); err != nil {
+			return err
+		}
+	}
+	return errors.Join(d.FsyncName("refs"), d.Fsync())
+}
+
+func createConfig(d *fsx.Dir, mode Mode, o Options) error {
 	cfg := keyfile.New()
 	err := errors.Join(cfg.SetInt("core", "repo_version", 1), cfg.SetString("core", "mode", mode.String()))
 	if o.CollectionID != "" {
@@ -143,15 +191,7 @@ func createLayout(d *fsx.Dir, mode Mode, o Options) error {
 	if err != nil {
 		return err
 	}
-	if err := d.WriteFileAtomic(configName, cfg.Bytes(), 0o644); err != nil {
-		return err
-	}
-	for _, name := range []string{"tmp", "tmp/cache", "extensions", "state", "refs", "refs/heads", "refs/mirrors", "refs/remotes", "objects"} {
-		if err := d.MkdirAll(name, 0o755); err != nil {
-			return err
-		}
-	}
-	return errors.Join(d.FsyncName("refs"), d.Fsync())
+	return d.WriteFileAtomic(configName, cfg.Bytes(), 0o644)
 }
 
 // Open opens the repository in d and drops staging directories that a crash
@@ -178,6 +218,10 @@ func open(d *fsx.Dir, o Options) (*Repo, error) {
 	if err := r.loadConfig(o); err != nil {
 		return nil, errors.Join(err, objects.Close())
 	}
+	if err := r.openParent(o); err != nil {
+		return nil, errors.Join(err, objects.Close())
+	}
+	r.writeSplit = o.WriteSplitXattrs
 	return r, nil
 }
 
@@ -230,14 +274,14 @@ func (c *configReader) int(group, key string, def int64) int64 {
 func readSettings(cfg *keyfile.File, o Options) (settings, error) {
 	c := &configReader{cfg: cfg}
 	s := settings{
-		log: o.Logger, progress: o.Progress,
+		log: o.Logger, progress: o.Progress, bootID: o.BootID,
 		fsync:          c.bool("core", "fsync", true) && !o.DisableFsync,
 		zlibLevel:      int(c.int("archive", "zlib-level", 6)),
 		locking:        c.bool("core", "locking", true),
 		tombstones:     c.bool("core", "tombstone-commits", false),
 		disableXattrs:  c.bool("core", "disable-xattrs", false),
 		autoSummary:    c.bool("core", "auto-update-summary", false) || c.bool("core", "commit-update-summary", false),
-		perObjectFsync: c.bool("core", "per-object-fsync", false),
+		perObjectFsync: c.bool("core", "per-object-fsync", false) || o.PerObjectFsync,
 		tmpExpiry:      seconds(c.int("core", "tmp-expiry-secs", 86400)),
 	}
 	if s.log == nil {
@@ -260,7 +304,7 @@ func seconds(n int64) time.Duration {
 }
 
 // Close releases the repository's handles, not the Dir it was opened with.
-func (r *Repo) Close() error { return r.objects.Close() }
+func (r *Repo) Close() error { return errors.Join(r.objects.Close(), r.closeParent()) }
 
 // Mode tells how content is stored.
 func (r *Repo) Mode() Mode { return r.mode }
@@ -281,7 +325,7 @@ func (r *Repo) SetConfig(cfg *keyfile.File) error {
 	if m, err := ParseMode(mode); err != nil || m != r.mode {
 		return fmt.Errorf("write config: %w: mode %q of a %s repository", ErrInvalid, clip(mode), r.mode)
 	}
-	s, err := readSettings(cfg, Options{Logger: r.opts.log, Progress: r.opts.progress})
+	s, err := readSettings(cfg, Options{Logger: r.opts.log, Progress: r.opts.progress, BootID: r.opts.bootID})
 	if err != nil {
 		return err
 	}
@@ -297,16 +341,4 @@ func (r *Repo) SetConfig(cfg *keyfile.File) error {
 func (r *Repo) CollectionID() string {
 	id, _ := r.cfg.GetString("core", "collection-id")
 	return id
-}
-
-// lock takes the repository lock within the configured time.
-func (r *Repo) lock(ctx context.Context, shared bool) (unlock func() error, err error) {
-	if !r.opts.locking {
-		return func() error { return nil }, nil
-	}
-	l, err := r.dir.Lock(ctx, lockName, shared, r.opts.lockTimeout)
-	if err != nil {
-		return nil, fmt.Errorf("lock repository: %w", err)
-	}
-	return l.Unlock, nil
 }

@@ -44,38 +44,67 @@ func parseSize(s string) (uint64, error) {
 	return n << shift, nil
 }
 
-// budget counts down the bytes that a transaction may still write.
+// budget counts down the blocks of the filesystem that a transaction may still use
+// for content; metadata is free, as in libostree, for it is what cleans up.
 type budget struct {
-	left          atomic.Int64
-	path          string // of the repository
-	free, reserve uint64 // bytes at the start; to remain
+	left    atomic.Int64
+	block   int64 // bytes of a block; 0: no limit
+	percent uint64
+	size    uint64 // bytes
 }
 
 // newBudget measures the filesystem: what is free above the reserve.
 func (r *Repo) newBudget() (*budget, error) {
-	b := &budget{path: r.dir.Path()}
-	b.left.Store(math.MaxInt64)
-	if r.opts.minFreePct == 0 && r.opts.minFreeBytes == 0 {
+	b := &budget{percent: r.opts.minFreePct, size: r.opts.minFreeBytes}
+	if b.percent == 0 && b.size == 0 {
 		return b, nil
 	}
 	free, total, err := r.dir.FreeSpace()
 	if err != nil {
 		return nil, err
 	}
-	reserve := r.opts.minFreeBytes
-	if r.opts.minFreePct > 0 {
-		reserve = total / 100 * r.opts.minFreePct
+	if b.block, err = r.dir.BlockSize(); err != nil {
+		return nil, err
 	}
-	b.free, b.reserve = free, reserve
-	b.left.Store(int64(min(free, math.MaxInt64) - min(reserve, free)))
+	b.block = max(b.block, 1)
+	reserve := b.size
+	if b.percent > 0 {
+		reserve = uint64(float64(total) * (float64(b.percent) / 100))
+	}
+	if blocks, reserved := free/uint64(b.block), reserve/uint64(b.block); blocks > reserved {
+		b.left.Store(int64(min(blocks-reserved, math.MaxInt64)))
+	}
 	return b, nil
 }
 
-// take reserves n bytes or fails with ErrNoSpace.
-func (b *budget) take(n int64) error {
-	if left := b.left.Add(-n); left < 0 {
-		return fmt.Errorf("%w in %s: %d MiB free at the start, %d MiB must remain (core.min-free-space)",
-			ErrNoSpace, b.path, b.free>>20, b.reserve>>20)
+// take reserves room for an object of size bytes or fails with ErrNoSpace.
+func (b *budget) take(size int64) error {
+	if b.block == 0 {
+		return nil
 	}
-	return nil
+	need := size/b.block + 1
+	if b.left.Add(-need) >= 0 {
+		return nil
+	}
+	b.left.Add(need)
+	limit := fmt.Sprintf("min-free-space-percent '%d%%'", b.percent)
+	if b.size > 0 {
+		limit = fmt.Sprintf("min-free-space-size %dMB", b.size>>20)
+	}
+	return worded(ErrNoSpace, "%s would be exceeded, at least %s requested", limit, sizeWords(need, b.block))
+}
+
+// sizeWords gives a number of blocks in bytes, with a unit of powers of 1000.
+func sizeWords(blocks, block int64) string {
+	n := float64(blocks) * float64(block)
+	if n < 1000 {
+		return fmt.Sprintf("%.0f\u00a0bytes", n)
+	}
+	unit := ""
+	for _, unit = range []string{"kB", "MB", "GB", "TB", "PB", "EB"} {
+		if n /= 1000; n < 999.95 {
+			break
+		}
+	}
+	return fmt.Sprintf("%.1f\u00a0%s", n, unit)
 }

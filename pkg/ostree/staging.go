@@ -32,19 +32,28 @@ type staging struct {
 	lock *fsx.Lock
 }
 
-func bootID() (string, error) {
-	data, err := os.ReadFile(bootIDFile)
-	id := strings.TrimSpace(string(data))
-	if err == nil && (id == "" || strings.ContainsAny(id, "/\x00")) {
-		err = fmt.Errorf("%w: boot id %q", ErrInvalid, clip(id))
+func (r *Repo) bootID() (string, error) {
+	if r.opts.bootID != "" {
+		return checkBootID(r.opts.bootID)
 	}
-	return id, err
+	data, err := os.ReadFile(bootIDFile)
+	if err != nil {
+		return "", err
+	}
+	return checkBootID(strings.TrimSpace(string(data)))
+}
+
+func checkBootID(id string) (string, error) {
+	if id == "" || strings.ContainsAny(id, "/\x00") {
+		return "", fmt.Errorf("%w: boot id %q", ErrInvalid, clip(id))
+	}
+	return id, nil
 }
 
 // openStaging takes over what a killed process of this boot left, so that an
 // interrupted pull goes on where it was, or makes a new directory.
 func (r *Repo) openStaging(ctx context.Context) (*staging, error) {
-	id, err := bootID()
+	id, err := r.bootID()
 	if err != nil {
 		return nil, err
 	}
@@ -140,7 +149,7 @@ func (s *staging) drop(r *Repo) error {
 // bytes may not have reached the disk. It is best effort, as Open must work for
 // readers who cannot write.
 func (r *Repo) dropStaleStaging() {
-	id, err := bootID()
+	id, err := r.bootID()
 	if err != nil {
 		return
 	}

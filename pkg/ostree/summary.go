@@ -3,6 +3,7 @@
 package ostree
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -26,7 +27,8 @@ const (
 
 // SummaryOptions add to what WriteSummary records by itself.
 type SummaryOptions struct {
-	// Metadata is added to the summary's dictionary; its keys win.
+	// Metadata is added to the summary's dictionary, but for the keys that
+	// WriteSummary sets.
 	Metadata gvariant.Dict
 	// Expires, if not zero, is recorded as ostree.summary.expires.
 	Expires time.Time
@@ -35,9 +37,10 @@ type SummaryOptions struct {
 	Sign func(ctx context.Context, summary []byte) (gvariant.Dict, error)
 }
 
-// WriteSummary writes the file summary with all local refs and static deltas,
-// then summary.sig. Both are prepared first and then renamed, the signature
-// last: a client that reads one old and one new file retries.
+// WriteSummary writes the file summary with all local refs, those of other
+// collections and static deltas, then summary.sig; before them the indexes of deltas.
+// Both are prepared first and then renamed, the signature last: a client that reads one
+// old and one new file retries.
 func (r *Repo) WriteSummary(ctx context.Context, o SummaryOptions) error {
 	unlock, err := r.lock(ctx, true)
 	if err != nil {
@@ -50,6 +53,14 @@ func (r *Repo) WriteSummary(ctx context.Context, o SummaryOptions) error {
 	return nil
 }
 
+// autoSummary follows a change of refs where the config asks for it.
+func (r *Repo) autoSummary(ctx context.Context) error {
+	if !r.opts.autoSummary {
+		return nil
+	}
+	return r.WriteSummary(context.WithoutCancel(ctx), SummaryOptions{})
+}
+
 // writeSummaryLocked keeps writers apart, so that none overwrites a newer list of
 // refs with an older one; only prune must not run meanwhile.
 func (r *Repo) writeSummaryLocked(ctx context.Context, o SummaryOptions) error {
@@ -58,6 +69,9 @@ func (r *Repo) writeSummaryLocked(ctx context.Context, o SummaryOptions) error {
 		return err
 	}
 	defer lock.Unlock()
+	if err := r.reindexLocked(ctx, Checksum{}); err != nil {
+		return err
+	}
 	data, err := r.summary(o)
 	if err != nil {
 		return err
@@ -134,42 +148,36 @@ func (r *Repo) summary(o SummaryOptions) ([]byte, error) {
 		return nil, err
 	}
 	delete(byCollection, own)
-	md, err := r.summaryMetadata(own, byCollection)
-	if err != nil {
-		return nil, err
-	}
+	md := o.Metadata
 	if !o.Expires.IsZero() {
 		md.Set("ostree.summary.expires", gvariant.Uint64BE(uint64(o.Expires.Unix())))
 	}
-	for _, e := range o.Metadata.Entries() {
-		md.Set(e.Key, e.Value)
+	if err := r.summaryMetadata(&md, own, byCollection); err != nil {
+		return nil, err
 	}
-	md.Sort()
-	v := gvariant.Tuple(main, md.Value())
+	v := gvariant.Tuple(main, asHashed(md).Value())
 	return v.Bytes(), v.Err()
 }
 
-// summaryRefs gives the refs by collection; local ones belong to the
-// repository's own, which may be "". Remote-tracking refs are nobody's business.
+// summaryRefs gives the refs by collection; in a repository without an id the local
+// ones are those of "". Remote-tracking refs are nobody's business unless the
+// remote's collection is known.
 func (r *Repo) summaryRefs() (map[string]map[string]Checksum, error) {
 	own := r.CollectionID()
 	all := map[string]map[string]Checksum{own: {}}
-	entries, err := r.dir.ReadDir(mirrorsDir)
-	if err != nil && !isAbsent(err) {
-		return nil, err
-	}
-	for _, e := range entries {
-		if !e.IsDir() || !validComponent(e.Name) {
-			continue
-		}
-		if all[e.Name] == nil {
-			all[e.Name] = map[string]Checksum{}
-		}
-		if err := r.readRefs(mirrorsDir+"/"+e.Name, "", all[e.Name]); err != nil {
+	if own == "" {
+		if err := r.readRefs(headsDir, "", all[own]); err != nil {
 			return nil, err
 		}
 	}
-	return all, r.readRefs(headsDir, "", all[own])
+	refs, err := r.CollectionRefs(CollectionListOptions{})
+	for ref, c := range refs {
+		if all[ref.Collection] == nil {
+			all[ref.Collection] = map[string]Checksum{}
+		}
+		all[ref.Collection][ref.Ref] = c
+	}
+	return all, err
 }
 
 func (r *Repo) refList(refs map[string]Checksum) (gvariant.Value, error) {
@@ -187,7 +195,7 @@ func (r *Repo) refList(refs map[string]Checksum) (gvariant.Value, error) {
 // refEntry describes a commit. The size is in the host's byte order, here
 // little-endian, though its neighbours are big-endian: the format is like that.
 func (r *Repo) refEntry(c Checksum) (gvariant.Value, error) {
-	raw, err := r.LoadRaw(ObjectName{c, TypeCommit})
+	raw, err := r.LoadUnverified(ObjectName{c, TypeCommit}) // clients verify what they get
 	if err != nil {
 		return gvariant.Value{}, err
 	}
@@ -196,58 +204,57 @@ func (r *Repo) refEntry(c Checksum) (gvariant.Value, error) {
 		return gvariant.Value{}, err
 	}
 	var d gvariant.Dict
-	d.Set("ostree.commit.timestamp", gvariant.Uint64BE(commit.Timestamp))
+	if commit.Timestamp <= maxTimestamp {
+		d.Set("ostree.commit.timestamp", gvariant.Uint64BE(commit.Timestamp))
+	}
 	if v, ok := commit.Metadata.Str("version"); ok {
 		d.Set("ostree.commit.version", gvariant.String(v))
 	}
-	return gvariant.Tuple(gvariant.Uint64(uint64(len(raw))), gvariant.ByteSlice(c[:]), d.Value()), nil
+	return gvariant.Tuple(gvariant.Uint64(uint64(len(raw))), gvariant.ByteSlice(c[:]), asHashed(d).Value()), nil
 }
 
-func (r *Repo) summaryMetadata(own string, others map[string]map[string]Checksum) (gvariant.Dict, error) {
-	var md gvariant.Dict
+// maxTimestamp is the end of the year 9999: later times are no dates.
+const maxTimestamp = 253402300799
+
+// summaryMetadata sets the keys that describe the repository.
+func (r *Repo) summaryMetadata(md *gvariant.Dict, own string, others map[string]map[string]Checksum) error {
+	if err := r.summaryDeltas(md); err != nil {
+		return err
+	}
 	md.Set("ostree.summary.last-modified", gvariant.Uint64BE(uint64(time.Now().Unix())))
-	md.Set("ostree.summary.mode", gvariant.String(r.mode.String()))
+	mode, _ := r.cfg.Get("core", "mode")
+	md.Set("ostree.summary.mode", gvariant.String(cmp.Or(mode, ModeBare.String())))
 	md.Set("ostree.summary.tombstone-commits", gvariant.Bool(r.opts.tombstones))
+	md.Set("ostree.summary.indexed-deltas", gvariant.Bool(true))
 	if own != "" {
 		md.Set("ostree.summary.collection-id", gvariant.String(own))
 	}
-	if noDeltas, _ := r.cfg.BoolOr("core", "no-deltas-in-summary", false); !noDeltas {
-		deltas, err := r.summaryDeltas()
-		if err != nil {
-			return md, err
-		}
-		md.Set("ostree.static-deltas", deltas.Value())
-	}
 	if len(others) == 0 {
-		return md, nil
+		return nil
 	}
 	var list []gvariant.Value
 	for _, name := range sortedKeys(others) {
 		refs, err := r.refList(others[name])
 		if err != nil {
-			return md, err
+			return err
 		}
 		list = append(list, gvariant.Entry(gvariant.String(name), refs))
 	}
 	md.Set("ostree.summary.collection-map", gvariant.Array("{sa"+summaryRef+"}", list...))
-	return md, nil
+	return nil
 }
 
-func (r *Repo) summaryDeltas() (gvariant.Dict, error) {
-	var d gvariant.Dict
+func (r *Repo) summaryDeltas(md *gvariant.Dict) error {
+	if off, err := r.cfg.BoolOr("core", "no-deltas-in-summary", false); off || err != nil {
+		return err
+	}
 	names, err := r.Deltas()
-	if err != nil {
-		return d, err
+	if err != nil || len(names) == 0 {
+		return err
 	}
-	for _, n := range names {
-		sum, err := r.superblockSum(n)
-		if err != nil {
-			return d, err
-		}
-		d.Set(n.String(), gvariant.ByteSlice(sum[:]))
-	}
-	d.Sort()
-	return d, nil
+	list, err := r.deltaDigests(names)
+	md.Set(deltasKey, list.Value())
+	return err
 }
 
 // SummaryRef is what a summary says about one ref.

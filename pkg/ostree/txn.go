@@ -14,28 +14,32 @@ import (
 	"syscall"
 
 	"github.com/hostctl/hostctl/internal/failpoint"
+	"github.com/hostctl/hostctl/internal/fsx"
 )
 
 // errOver reports use of a transaction outside the function given to Update.
 var errOver = fmt.Errorf("%w: transaction is over", ErrInvalid)
 
 // Stats counts the objects that a transaction met and those that it had to
-// write; BytesWritten is what they take on disk.
+// write. BytesWritten is what they take on disk, ContentBytes the unpacked content
+// of the written files. CacheHits are the files that a DevInoCache spared reading;
+// they are not in ContentTotal.
 type Stats struct {
 	MetadataTotal, MetadataWritten int
 	ContentTotal, ContentWritten   int
-	BytesWritten                   int64
+	CacheHits                      int
+	BytesWritten, ContentBytes     int64
 }
 
 type counters struct {
-	metaTotal, metaWritten, contentTotal, contentWritten, bytes atomic.Int64
+	metaTotal, metaWritten, contentTotal, contentWritten, linked, bytes, content atomic.Int64
 }
 
 func (c *counters) stats() Stats {
 	return Stats{
 		MetadataTotal: int(c.metaTotal.Load()), MetadataWritten: int(c.metaWritten.Load()),
 		ContentTotal: int(c.contentTotal.Load()), ContentWritten: int(c.contentWritten.Load()),
-		BytesWritten: c.bytes.Load(),
+		CacheHits: int(c.linked.Load()), BytesWritten: c.bytes.Load(), ContentBytes: c.content.Load(),
 	}
 }
 
@@ -56,6 +60,10 @@ type Txn struct {
 	leftover map[ObjectName]struct{} // found there; not trusted before verification
 	refs     map[string]Checksum     // zero: delete
 	partial  map[Checksum]bool       // true: mark, false: clear
+	consume  []*fsx.Dir              // sources to be emptied after the commit
+	adopted  []ObjectName            // staged files that are also in a source
+
+	sizes sizeTable
 }
 
 // Update runs fn in a transaction, holding the repository's shared lock, and
@@ -82,8 +90,8 @@ func (r *Repo) Update(ctx context.Context, fn func(context.Context, *Txn) error)
 			err = fmt.Errorf("commit transaction: %w", err)
 		}
 	}
-	err = errors.Join(err, t.end(err), unlock())
-	if err == nil && r.opts.autoSummary {
+	err = errors.Join(err, t.finishSources(err), t.end(err), unlock())
+	if err == nil && r.opts.autoSummary && len(t.refs) > 0 {
 		err = r.WriteSummary(context.WithoutCancel(ctx), SummaryOptions{})
 	}
 	return t.count.stats(), err
@@ -135,7 +143,7 @@ func (t *Txn) Has(n ObjectName) (bool, error) {
 	if staged {
 		return true, nil
 	}
-	found, err := t.r.Has(n)
+	found, err := t.r.HasLocal(n)
 	if err != nil {
 		return false, err
 	}
@@ -143,13 +151,19 @@ func (t *Txn) Has(n ObjectName) (bool, error) {
 		t.present[n.Checksum[0]].Store(true)
 		return true, nil
 	}
-	return left && t.takeOver(n), nil
+	if left && t.takeOver(n) {
+		return true, nil
+	}
+	return t.r.hasInParents(n)
 }
 
 // takeOver verifies an object that an interrupted transaction left, and drops it
 // if it is damaged.
 func (t *Txn) takeOver(n ObjectName) bool {
-	err := t.r.verifyObject(t.stage.dir, n.String(), n)
+	err := t.soleName(n)
+	if err == nil {
+		err = t.r.verifyObject(t.stage.dir, n.String(), n)
+	}
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if _, left := t.leftover[n]; !left {
@@ -164,6 +178,16 @@ func (t *Txn) takeOver(n ObjectName) bool {
 	}
 	t.staged[n] = struct{}{}
 	return true
+}
+
+// soleName refuses a staged file that has another name: it may be that in a directory
+// which was to be consumed, and change after it is verified.
+func (t *Txn) soleName(n ObjectName) error {
+	st, err := t.stage.dir.Lstat(n.String())
+	if err == nil && st.Nlink > 1 {
+		err = fmt.Errorf("%w: it has %d names", ErrInvalid, st.Nlink)
+	}
+	return err
 }
 
 // LoadRaw is Repo.LoadRaw that also sees what this transaction wrote.

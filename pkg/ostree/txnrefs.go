@@ -55,7 +55,8 @@ func (t *Txn) checkRefConflict(p string) error {
 		if c, planned := t.refs[below]; planned && c.IsZero() {
 			return nil
 		}
-		return fmt.Errorf("%w: ref %s", ErrExists, below)
+		return worded(ErrExists, "Conflict: %s exists under %s when attempting write",
+			strings.TrimPrefix(below, p+"/"), strings.TrimPrefix(p, headsDir+"/"))
 	})
 }
 
@@ -79,10 +80,12 @@ func (t *Txn) writeRefs() error {
 			}
 		}
 	}
-	// libostree's clients watch the repository's time stamp to notice new refs.
-	_ = t.r.dir.Lutimes(".", time.Now())
+	t.r.touch()
 	return nil
 }
+
+// touch tells that refs changed: libostree's clients watch the repository's time.
+func (r *Repo) touch() { _ = r.dir.Lutimes(".", time.Now()) }
 
 func (r *Repo) storeRef(p string, c Checksum) error {
 	if c.IsZero() {

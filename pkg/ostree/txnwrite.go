@@ -45,11 +45,18 @@ func (t *Txn) WriteMetadataExpected(ctx context.Context, n ObjectName, data []by
 	return t.writeMeta(ctx, n, data)
 }
 
+// ImportMetadata stores a metadata object without computing its checksum: the
+// caller vouches for it, as for a local repository of its own.
+func (t *Txn) ImportMetadata(ctx context.Context, n ObjectName, data []byte) error {
+	return t.writeMeta(ctx, n, data)
+}
+
 func (t *Txn) writeMeta(ctx context.Context, n ObjectName, data []byte) error {
 	if err := t.check(ctx); err != nil {
 		return err
 	}
 	t.count.metaTotal.Add(1)
+	t.sizes.add(n, int64(len(data)), int64(len(data)))
 	if n.Type.hashed() {
 		if found, err := t.Has(n); found || err != nil {
 			return err
@@ -98,8 +105,12 @@ func (t *Txn) storeMeta(n ObjectName, data []byte) error {
 	return t.place(f, n)
 }
 
-// WriteCommit stores a commit whose root directory must be present already.
+// WriteCommit stores a commit whose root directory must be present already. Where
+// CommitOptions asked for sizes it adds them to the metadata.
 func (t *Txn) WriteCommit(ctx context.Context, c Commit) (Checksum, error) {
+	if v, ok := t.sizes.take(); ok {
+		c.Metadata.Set(keySizes, v)
+	}
 	data, err := c.Marshal()
 	if err != nil {
 		return Checksum{}, fmt.Errorf("write commit: %w", err)
@@ -142,8 +153,12 @@ func (t *Txn) WriteContentExpected(ctx context.Context, c Checksum, h FileHeader
 	if err := t.check(ctx); err != nil {
 		return err
 	}
-	if found, err := t.Has(ObjectName{c, TypeFile}); found || err != nil {
+	n := ObjectName{c, TypeFile}
+	if found, err := t.Has(n); found || err != nil {
 		t.count.contentTotal.Add(1)
+		if err == nil {
+			err = t.recordStored(n, h, size)
+		}
 		return err
 	}
 	_, err := t.writeContent(ctx, &c, h, size, content)
@@ -163,18 +178,13 @@ func (t *Txn) writeContent(ctx context.Context, want *Checksum, h FileHeader, si
 }
 
 func (t *Txn) writeAnyContent(want *Checksum, h FileHeader, size int64, content io.Reader) (Checksum, error) {
-	prefix, err := h.checksumPrefix()
+	hs, err := t.startHash(h)
 	if err != nil {
-		return Checksum{}, err
-	}
-	if err := t.r.checkStorable(h); err != nil {
 		return Checksum{}, err
 	}
 	if size < 0 || h.IsSymlink() && size != 0 {
 		return Checksum{}, fmt.Errorf("%w: content of %d bytes", ErrInvalid, size)
 	}
-	hs := sha256.New()
-	hs.Write(prefix)
 	if h.IsSymlink() {
 		return t.writeKnown(want, hs, h, nil)
 	}
@@ -189,6 +199,38 @@ func (t *Txn) writeAnyContent(want *Checksum, h FileHeader, size int64, content 
 	}
 	hs.Write(data)
 	return t.writeKnown(want, hs, h, data)
+}
+
+// writeBuffered is WriteContent for content in memory.
+func (t *Txn) writeBuffered(ctx context.Context, h FileHeader, data []byte) (Checksum, error) {
+	if err := t.check(ctx); err != nil {
+		return Checksum{}, err
+	}
+	t.count.contentTotal.Add(1)
+	hs, err := t.startHash(h)
+	if err != nil {
+		return Checksum{}, fmt.Errorf("write content: %w", err)
+	}
+	hs.Write(data)
+	c, err := t.writeKnown(nil, hs, h, data)
+	if err != nil {
+		return c, fmt.Errorf("write content: %w", err)
+	}
+	return c, nil
+}
+
+// startHash checks a header and hashes it.
+func (t *Txn) startHash(h FileHeader) (hash.Hash, error) {
+	prefix, err := h.checksumPrefix()
+	if err != nil {
+		return nil, err
+	}
+	if err := t.r.checkStorable(h); err != nil {
+		return nil, err
+	}
+	hs := sha256.New()
+	hs.Write(prefix)
+	return hs, nil
 }
 
 // readExactly fills data and checks that the reader ends there.
@@ -226,21 +268,35 @@ func (t *Txn) writeKnown(want *Checksum, hs hash.Hash, h FileHeader, data []byte
 		return c, err
 	}
 	n := ObjectName{c, TypeFile}
-	if found, err := t.Has(n); found || err != nil {
+	if found, err := t.Has(n); err != nil {
 		return c, err
+	} else if found {
+		return c, t.recordStored(n, h, int64(len(data)))
 	}
-	if h.IsSymlink() && (t.r.mode == ModeBare || t.r.mode == ModeBareUserOnly) {
+	if h.IsSymlink() && (t.r.mode.ownedFiles() || t.r.mode == ModeBareUserOnly) {
 		err = t.placeLink(n, h)
+	} else if t.r.mode == ModeArchive {
+		err = t.storeSmall(n, h, data)
 	} else {
 		err = t.storeContent(n, h, int64(len(data)), bytes.NewReader(data))
 	}
 	if err == nil {
-		t.count.contentWritten.Add(1)
+		err = t.contentStored(n, h, int64(len(data)))
 	}
 	return c, err
 }
 
+// contentStored counts a new object.
+func (t *Txn) contentStored(n ObjectName, h FileHeader, size int64) error {
+	t.count.contentWritten.Add(1)
+	t.count.content.Add(size)
+	return t.recordStored(n, h, size)
+}
+
 func (t *Txn) storeContent(n ObjectName, h FileHeader, size int64, content io.Reader) error {
+	if err := t.budget.take(size); err != nil {
+		return err
+	}
 	f, err := t.newFile()
 	if err != nil {
 		return err
@@ -254,6 +310,9 @@ func (t *Txn) storeContent(n ObjectName, h FileHeader, size int64, content io.Re
 
 // streamContent hashes and stores big content in one go; memory stays bounded.
 func (t *Txn) streamContent(want *Checksum, hs hash.Hash, h FileHeader, size int64, content io.Reader) (Checksum, error) {
+	if err := t.budget.take(size); err != nil {
+		return Checksum{}, err
+	}
 	f, err := t.newFile()
 	if err != nil {
 		return Checksum{}, err
@@ -267,14 +326,15 @@ func (t *Txn) streamContent(want *Checksum, hs hash.Hash, h FileHeader, size int
 		return c, err
 	}
 	n := ObjectName{c, TypeFile}
-	if found, err := t.Has(n); found || err != nil {
+	if found, err := t.Has(n); err != nil {
 		return c, err
+	} else if found {
+		return c, t.recordStored(n, h, size)
 	}
 	if err := t.place(f, n); err != nil {
 		return c, err
 	}
-	t.count.contentWritten.Add(1)
-	return c, nil
+	return c, t.contentStored(n, h, size)
 }
 
 // WriteArchived stores a .filez stream as received once it has been verified to
@@ -316,6 +376,7 @@ func (t *Txn) storeArchived(n ObjectName, filez io.Reader) error {
 		return err
 	}
 	defer f.close()
+	f.metered = true
 	h, size, rc, err := t.r.readArchived(io.TeeReader(filez, f))
 	if err != nil {
 		return err
@@ -331,7 +392,11 @@ func (t *Txn) storeArchived(n ObjectName, filez io.Reader) error {
 	if err := f.chmod(0o644); err != nil {
 		return err
 	}
-	return t.place(f, n)
+	if err := t.place(f, n); err != nil {
+		return err
+	}
+	t.count.content.Add(size)
+	return nil
 }
 
 // hashContent computes a content object's checksum; the content must end after
@@ -371,10 +436,19 @@ func (r *Repo) verifyObject(d *fsx.Dir, path string, n ObjectName) error {
 	defer rc.Close()
 	c, err := r.hashContent(h, size, rc)
 	if err == nil && c != n.Checksum {
-		err = fmt.Errorf("%w: checksum %s", ErrCorrupt, c)
+		err = &checksumError{c}
 	}
 	if err != nil {
 		return fmt.Errorf("verify object %s: %w", n, err)
 	}
 	return nil
+}
+
+// verifyStored verifies an object where it is stored, here or in a parent.
+func (r *Repo) verifyStored(n ObjectName) error {
+	err := r.verifyObject(r.objects, n.loosePath(r.mode), n)
+	if r.parent != nil && errors.Is(err, ErrNotFound) {
+		return r.parent.verifyStored(n)
+	}
+	return err
 }

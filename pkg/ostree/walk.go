@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"path"
 	"strings"
 )
@@ -52,22 +53,22 @@ func (r *Repo) walk(ctx context.Context, n Node, depth int, left *int, fn func(N
 	if depth > maxTreeDepth || *left < 0 {
 		return fmt.Errorf("walk %s: %w: tree too deep or too large", clip(n.Path), ErrInvalid)
 	}
-	for _, f := range t.Files {
-		if err := fn(Node{Path: path.Join(n.Path, f.Name), File: f.Checksum}); err != nil {
-			return err
+	for _, sub := range childNodes(n, t) {
+		if !sub.IsDir {
+			err = fn(sub)
+		} else {
+			err = r.walk(ctx, sub, depth+1, left, fn)
 		}
-	}
-	for _, d := range t.Dirs {
-		sub := Node{Path: path.Join(n.Path, d.Name), IsDir: true, Tree: d.Tree, Meta: d.Meta}
-		if err := r.walk(ctx, sub, depth+1, left, fn); err != nil {
+		if err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-// Lookup finds a path in a commit; ErrNotFound if it is absent. Symbolic links
-// are not followed.
+// Lookup finds a path in a commit. Symbolic links are not followed, ".." does not
+// leave the commit. Absent is ErrNotFound in an fs.PathError, whose Path is the
+// part of the path that is absent; a path that leads through a file is ErrNotDir.
 func (r *Repo) Lookup(commit Checksum, p string) (Node, error) {
 	c, err := r.LoadCommit(commit)
 	if err != nil {
@@ -87,7 +88,7 @@ func (r *Repo) Lookup(commit Checksum, p string) (Node, error) {
 
 func (r *Repo) child(n Node, name string) (Node, error) {
 	if !n.IsDir {
-		return n, fmt.Errorf("%s is no directory: %w", n.Path, ErrNotFound)
+		return n, &fs.PathError{Op: "enter", Path: n.Path, Err: ErrNotDir}
 	}
 	t, err := r.LoadDirTree(n.Tree)
 	if err != nil {
@@ -100,7 +101,7 @@ func (r *Repo) child(n Node, name string) (Node, error) {
 	if d, ok := t.Dir(name); ok {
 		return Node{Path: p, IsDir: true, Tree: d.Tree, Meta: d.Meta}, nil
 	}
-	return n, ErrNotFound
+	return n, &fs.PathError{Op: "find", Path: p, Err: ErrNotFound}
 }
 
 // Reachable lists the objects that a commit needs: itself, its directories and

@@ -9,121 +9,40 @@ import (
 	"io"
 	"os"
 	"path"
-	"runtime"
 	"slices"
-	"sync"
+	"strings"
 	"sync/atomic"
 	"syscall"
+	"unicode/utf8"
 
 	"github.com/hostctl/hostctl/internal/fsx"
-	"github.com/hostctl/hostctl/internal/progress"
 )
-
-const selinuxXattr = "security.selinux"
-
-// CommitOptions say how WriteDir records files. Filter, canonical permissions and
-// Label apply in this order.
-type CommitOptions struct {
-	// Filter sees every path ("/" for the top, else "/usr/bin"), one after another
-	// in byte order, parents first. It may change owner, permissions and
-	// attributes, not the type; h.Mode has the file type of st_mode, S_IFDIR for
-	// directories. skip leaves the path, and all below it, out.
-	Filter func(path string, h *FileHeader) (skip bool, err error)
-	// Label gives the security.selinux value for a path, without terminating NUL;
-	// "" for none, which drops the one that the file has.
-	Label func(path string, mode uint32) (string, error)
-	// DevIno spares hashing the files that a checkout linked from this repository.
-	DevIno *DevInoCache
-	// SkipXattrs records no extended attributes but those of Filter and Label.
-	SkipXattrs bool
-	// CanonicalPermissions records owner 0:0, permissions masked with 0755 and, Label
-	// aside, no attributes. A bare-user-only repository does so always.
-	CanonicalPermissions bool
-	// Workers hash and compress; 0 means one per CPU, at least 2.
-	Workers int
-}
-
-type devIno struct{ dev, ino uint64 }
-
-// DevInoCache maps the inodes of linked files to their objects. The zero value
-// is ready; it is safe for concurrent use. It holds for one repository and one
-// boot.
-type DevInoCache struct {
-	mu sync.RWMutex
-	m  map[devIno]Checksum
-}
-
-// Len gives the number of inodes recorded.
-func (c *DevInoCache) Len() int {
-	c.mu.RLock()
-	defer c.mu.RUnlock()
-	return len(c.m)
-}
-
-func (c *DevInoCache) add(st fsx.Stat, sum Checksum) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if c.m == nil {
-		c.m = map[devIno]Checksum{}
-	}
-	c.m[devIno{st.Dev, st.Ino}] = sum
-}
-
-func (c *DevInoCache) get(st fsx.Stat) (Checksum, bool) {
-	if c == nil {
-		return Checksum{}, false
-	}
-	c.mu.RLock()
-	defer c.mu.RUnlock()
-	sum, ok := c.m[devIno{st.Dev, st.Ino}]
-	return sum, ok
-}
 
 // WriteDir merges the directory src, its own metadata included, into m and stores
 // the content of its files with several workers. A file that m has is replaced;
 // a file where m has a directory, or the reverse, is an error wrapping
 // ErrExists. Devices, sockets and pipes are an error wrapping ErrUnsupported
-// unless Filter skips them. Nothing may change src meanwhile.
+// unless they are skipped. Nothing may change src meanwhile.
 func (t *Txn) WriteDir(ctx context.Context, src *fsx.Dir, m *MTree, o CommitOptions) error {
 	if err := t.check(ctx); err != nil {
 		return err
 	}
-	if t.r.mode == ModeBareUserOnly {
-		o.CanonicalPermissions = true
+	w := &dirWriter{t: t, o: o.forTxn(t), pool: t.newPool(ctx, o.Workers)}
+	err := w.pool.finish(w.writeRoot(src, m))
+	if err == nil && o.Consume {
+		err = t.consumeLater(src)
 	}
-	ctx, cancel := context.WithCancelCause(ctx)
-	defer cancel(nil)
-	w := &dirWriter{t: t, o: o, ctx: ctx, fail: cancel, jobs: make(chan fileJob, 256)}
-	p := t.r.opts.progress
-	p.Emit(progress.Event{Task: "Writing objects", Kind: progress.Begin})
-	w.start()
-	err := w.writeRoot(src, m)
 	if err != nil {
-		cancel(err)
-	}
-	close(w.jobs)
-	w.wg.Wait()
-	p.Emit(progress.Event{Task: "Writing objects", Kind: progress.End, Done: w.done.Load(), Bytes: w.bytes.Load()})
-	if cause := context.Cause(ctx); cause != nil {
-		return fmt.Errorf("write directory %s: %w", src.Path(), cause)
-	}
-	for _, r := range w.results {
-		if err := r.tree.SetFile(r.name, *r.sum); err != nil {
-			return fmt.Errorf("write directory %s: %w", src.Path(), err)
-		}
+		return fmt.Errorf("write directory %s: %w", src.Path(), err)
 	}
 	return nil
 }
 
 type dirWriter struct {
-	t           *Txn
-	o           CommitOptions
-	ctx         context.Context
-	fail        context.CancelCauseFunc
-	jobs        chan fileJob
-	wg          sync.WaitGroup
-	results     []fileResult
-	done, bytes atomic.Int64
+	t    *Txn
+	o    CommitOptions
+	pool *writePool
+	dev  uint64 // of the files that may become objects; 0: none
 }
 
 // sharedDir closes a source directory when the last of its files is written.
@@ -138,49 +57,22 @@ func (d *sharedDir) release() {
 	}
 }
 
+// fileJob is a file to be stored. adopt: its metadata is that of the object.
 type fileJob struct {
 	dir        *sharedDir
 	name, path string
 	st         fsx.Stat
 	header     FileHeader
-	sum        *Checksum
+	adopt      bool
 }
 
-type fileResult struct {
-	tree *MTree
-	name string
-	sum  *Checksum
-}
-
-func (w *dirWriter) start() {
-	n := w.o.Workers
-	if n <= 0 {
-		n = max(2, runtime.GOMAXPROCS(0))
-	}
-	for range n {
-		w.wg.Go(func() {
-			for j := range w.jobs {
-				w.runJob(j)
-			}
-		})
-	}
-}
-
-func (w *dirWriter) runJob(j fileJob) {
-	defer j.dir.release()
-	if w.ctx.Err() != nil {
-		return
-	}
-	sum, err := w.writeFile(j)
-	if err != nil {
-		w.fail(fmt.Errorf("%s: %w", j.path, err))
-		return
-	}
-	*j.sum = sum
-	w.bytes.Add(j.st.Size)
-	if n := w.done.Add(1); n%256 == 0 {
-		w.t.r.opts.progress.Emit(progress.Event{Task: "Writing objects", Kind: progress.Update, Done: n, Bytes: w.bytes.Load()})
-	}
+// found is what is to be recorded of a name. linked is the object that the file is a
+// link of, if nothing about it changes: then its content need not be read.
+type found struct {
+	header FileHeader
+	linked Checksum
+	skip   bool
+	same   bool // the header is what the file has on disk
 }
 
 func (w *dirWriter) writeRoot(src *fsx.Dir, m *MTree) error {
@@ -188,11 +80,18 @@ func (w *dirWriter) writeRoot(src *fsx.Dir, m *MTree) error {
 	if err != nil {
 		return err
 	}
-	h, _, skip, err := w.header(src, ".", "/", st)
-	if err != nil || skip {
+	repo, err := w.t.stage.dir.Lstat(".")
+	if err != nil {
 		return err
 	}
-	if err := m.SetMeta(dirMetaOf(h)); err != nil {
+	if w.o.Consume && (w.t.r.mode == ModeBare || w.t.r.mode == ModeBareUserOnly) {
+		w.dev = repo.Dev
+	}
+	f, err := w.look(src, ".", "/", st)
+	if err != nil || f.skip {
+		return err
+	}
+	if err := m.SetMeta(dirMetaOf(f.header)); err != nil {
 		return err
 	}
 	root, err := src.OpenDir(".")
@@ -219,8 +118,8 @@ func (w *dirWriter) walk(d *fsx.Dir, p string, m *MTree, depth int) error {
 		return err
 	}
 	for _, e := range entries {
-		if w.ctx.Err() != nil {
-			return context.Cause(w.ctx)
+		if w.pool.ctx.Err() != nil {
+			return context.Cause(w.pool.ctx)
 		}
 		if err := w.entry(dir, e.Name, path.Join(p, e.Name), m, depth); err != nil {
 			return err
@@ -234,32 +133,51 @@ func (w *dirWriter) entry(dir *sharedDir, name, p string, m *MTree, depth int) e
 	if err != nil {
 		return err
 	}
-	h, linked, skip, err := w.header(dir.Dir, name, p, st)
-	if err != nil || skip {
+	if sum, hit := w.canonical(st); hit {
+		w.t.count.linked.Add(1)
+		w.pool.known(m, name, sum)
+		return nil
+	}
+	f, err := w.look(dir.Dir, name, p, st)
+	if err != nil || f.skip {
 		return err
 	}
-	if err := CheckName(name); err != nil {
-		return fmt.Errorf("%q: %w", p, err)
+	if err := checkFileName(name); err != nil {
+		return err
 	}
 	if st.IsDir() {
-		return w.subdir(dir, name, p, m, h, depth)
+		return w.subdir(dir, name, p, m, f.header, depth)
 	}
-	sum := new(Checksum)
-	w.results = append(w.results, fileResult{m, name, sum})
-	if !linked.IsZero() {
-		w.t.count.contentTotal.Add(1)
-		w.done.Add(1)
-		*sum = linked
+	if !f.linked.IsZero() {
+		w.t.count.linked.Add(1)
+		w.pool.known(m, name, f.linked)
 		return nil
 	}
 	dir.users.Add(1)
-	select {
-	case w.jobs <- fileJob{dir: dir, name: name, path: p, st: st, header: h, sum: sum}:
-		return nil
-	case <-w.ctx.Done():
-		dir.release()
-		return context.Cause(w.ctx)
+	j := fileJob{dir: dir, name: name, path: p, st: st, header: f.header, adopt: f.same && w.dev == st.Dev && st.IsRegular()}
+	return w.pool.submit(m, name, poolJob{size: st.Size, drop: dir.release, run: func(ctx context.Context) (Checksum, error) {
+		sum, err := w.writeFile(ctx, j)
+		if err != nil {
+			return sum, fmt.Errorf("%s: %w", p, err)
+		}
+		return sum, nil
+	}})
+}
+
+// checkFileName is CheckName for a name on disk.
+func checkFileName(name string) error {
+	if !utf8.ValidString(name) {
+		return worded(ErrInvalid, "Invalid UTF-8 in filename %s", strings.ToValidUTF8(name, "�"))
 	}
+	return CheckName(name)
+}
+
+// canonical finds the object of a link that may be taken as unmodified.
+func (w *dirWriter) canonical(st fsx.Stat) (Checksum, bool) {
+	if !w.o.DevInoCanonical || st.IsDir() {
+		return Checksum{}, false
+	}
+	return w.o.DevIno.get(st)
 }
 
 func (w *dirWriter) subdir(dir *sharedDir, name, p string, m *MTree, h FileHeader, depth int) error {
@@ -277,41 +195,42 @@ func (w *dirWriter) subdir(dir *sharedDir, name, p string, m *MTree, h FileHeade
 	return w.walk(d, p, sub, depth+1)
 }
 
-// header gives what is to be recorded. linked is the object that the file is a
-// link of, if nothing about it changes: then its content need not be read.
-func (w *dirWriter) header(d *fsx.Dir, name, p string, st fsx.Stat) (h FileHeader, linked Checksum, skip bool, err error) {
-	h = FileHeader{UID: st.UID, GID: st.GID, Mode: st.Mode}
+func (w *dirWriter) look(d *fsx.Dir, name, p string, st fsx.Stat) (f found, err error) {
+	h := FileHeader{UID: st.UID, GID: st.GID, Mode: st.Mode}
 	linked, hit := w.o.DevIno.get(st)
+	whole := false // the attributes are those on disk, all of them
 	switch {
 	case hit && w.t.r.mode == ModeBareUser:
 		// The inode is the object, and that carries the real metadata.
 		h, hit, err = w.storedHeader(linked)
 	case !w.o.SkipXattrs && !w.o.CanonicalPermissions && !w.t.r.opts.disableXattrs:
 		h.Xattrs, err = fileXattrs(d.Xattrs(name))
+		n := len(h.Xattrs)
 		// libostree does not see attributes without a value; an object that has one
 		// would fail its fsck in a bare repository.
 		h.Xattrs = slices.DeleteFunc(h.Xattrs, func(x Xattr) bool { return len(x.Value) == 0 })
+		whole = n == len(h.Xattrs)
 	}
-	if err == nil && h.IsSymlink() && !hit {
+	if err == nil && h.IsSymlink() && h.Target == "" {
 		h.Target, err = d.Readlink(name)
 	}
 	if err != nil {
-		return h, Checksum{}, false, fmt.Errorf("%s: %w", p, err)
+		return f, fmt.Errorf("%s: %w", p, err)
 	}
-	before := h
-	before.Xattrs = slices.Clone(h.Xattrs)
-	if skip, err = w.apply(p, &h); err != nil || skip {
-		return h, Checksum{}, skip, err
+	f.header = h
+	if f.skip, err = w.o.apply(p, &f.header, true); err != nil || f.skip {
+		return f, err
 	}
-	if hit && !st.IsDir() && h.UID == before.UID && h.GID == before.GID && h.Mode == before.Mode && equalXattrs(h.Xattrs, before.Xattrs) {
-		if found, err := w.t.Has(ObjectName{linked, TypeFile}); found || err != nil {
-			return h, linked, false, err
-		}
+	same := f.header.equal(h)
+	f.same = same && whole && w.t.r.mode == ModeBare || w.t.r.mode == ModeBareUserOnly
+	if !hit || st.IsDir() || !same {
+		return f, nil
 	}
-	if h.IsSymlink() && h.Target == "" {
-		h.Target, err = d.Readlink(name)
+	stored, err := w.t.Has(ObjectName{linked, TypeFile})
+	if stored {
+		f.linked = linked
 	}
-	return h, Checksum{}, false, err
+	return f, err
 }
 
 func (w *dirWriter) storedHeader(c Checksum) (FileHeader, bool, error) {
@@ -322,47 +241,9 @@ func (w *dirWriter) storedHeader(c Checksum) (FileHeader, bool, error) {
 	return h, true, rc.Close()
 }
 
-// apply runs filter, canonical permissions and label over a header.
-func (w *dirWriter) apply(p string, h *FileHeader) (skip bool, err error) {
-	typ := h.Mode & syscall.S_IFMT
-	if w.o.Filter != nil {
-		if skip, err = w.o.Filter(p, h); err != nil {
-			return false, fmt.Errorf("filter %s: %w", p, err)
-		}
-		if skip {
-			return true, nil
-		}
-	}
-	if h.Mode&syscall.S_IFMT != typ {
-		return false, fmt.Errorf("filter %s: %w: changes the file type", p, ErrInvalid)
-	}
-	if typ != syscall.S_IFDIR && typ != syscall.S_IFREG && typ != syscall.S_IFLNK {
-		return false, fmt.Errorf("%s: file type %o: %w", p, typ, ErrUnsupported)
-	}
-	if w.o.CanonicalPermissions {
-		h.UID, h.GID, h.Xattrs = 0, 0, nil
-		if typ != syscall.S_IFLNK {
-			h.Mode = typ | h.Mode&0o755
-		}
-	}
-	if w.o.Label == nil {
-		return false, nil
-	}
-	label, err := w.o.Label(p, h.Mode)
-	if err != nil {
-		return false, fmt.Errorf("label %s: %w", p, err)
-	}
-	h.Xattrs = slices.DeleteFunc(slices.Clone(h.Xattrs), func(x Xattr) bool { return x.Name == selinuxXattr })
-	if label != "" {
-		h.Xattrs = append(h.Xattrs, Xattr{selinuxXattr, append([]byte(label), 0)})
-	}
-	h.Xattrs, err = sortedXattrs(h.Xattrs)
-	return false, err
-}
-
-func (w *dirWriter) writeFile(j fileJob) (Checksum, error) {
+func (w *dirWriter) writeFile(ctx context.Context, j fileJob) (Checksum, error) {
 	if j.header.IsSymlink() {
-		return w.t.WriteContent(w.ctx, j.header, 0, nil)
+		return w.t.WriteContent(ctx, j.header, 0, nil)
 	}
 	f, err := j.dir.OpenFile(j.name, os.O_RDONLY|syscall.O_NONBLOCK, 0)
 	if err != nil {
@@ -376,23 +257,26 @@ func (w *dirWriter) writeFile(j fileJob) (Checksum, error) {
 	if st.Dev != j.st.Dev || st.Ino != j.st.Ino || !st.IsRegular() {
 		return Checksum{}, errors.New("file changed while it was read")
 	}
-	if st.Size <= smallContent {
-		return w.t.WriteContent(w.ctx, j.header, st.Size, f)
+	if j.adopt {
+		return w.t.adopt(ctx, f, st, j.header)
 	}
-	return w.writeBig(j, f, st.Size)
+	if st.Size <= smallContent {
+		return w.t.WriteContent(ctx, j.header, st.Size, f)
+	}
+	return w.writeBig(ctx, j, f, st.Size)
 }
 
 // writeBig hashes first: most big files of an update are stored already, and
 // hashing is far cheaper than compressing or writing.
-func (w *dirWriter) writeBig(j fileJob, f *os.File, size int64) (Checksum, error) {
-	c, err := w.t.r.hashContent(j.header, size, &ctxReader{w.ctx, f})
+func (w *dirWriter) writeBig(ctx context.Context, j fileJob, f *os.File, size int64) (Checksum, error) {
+	c, err := w.t.r.hashContent(j.header, size, &ctxReader{ctx, f})
 	if err != nil {
 		return c, err
 	}
 	if _, err := f.Seek(0, io.SeekStart); err != nil {
 		return c, err
 	}
-	return c, w.t.WriteContentExpected(w.ctx, c, j.header, size, &ctxReader{w.ctx, f})
+	return c, w.t.WriteContentExpected(ctx, c, j.header, size, &ctxReader{ctx, f})
 }
 
 // ctxReader stops a long copy when the context ends.
