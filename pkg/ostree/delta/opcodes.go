@@ -1,0 +1,93 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package delta
+
+import (
+	"bufio"
+	"errors"
+	"fmt"
+	"io"
+)
+
+// The operations of a part.
+const (
+	opSplice      = 'S' // a whole object from the data
+	opOpen        = 'o' // begin a file
+	opWrite       = 'w' // append from the source, or from the data if none is set
+	opSetSource   = 'r'
+	opUnsetSource = 'R'
+	opPatch       = 'B' // append the result of a bsdiff patch against the source
+	opClose       = 'c' // end the file
+)
+
+// op is one operation with its operands, in the order of the format.
+type op struct {
+	code byte
+	args [4]uint64
+}
+
+// opReader decodes operations. What an S means depends on the type of the object
+// that is due, so the caller tells.
+type opReader struct {
+	r     *bufio.Reader
+	count int
+}
+
+func newOpReader(p *partData) *opReader {
+	return &opReader{r: bufio.NewReaderSize(io.NewSectionReader(p.ops, 0, p.ops.Size()), 4096)}
+}
+
+// next gives io.EOF after the last operation.
+func (o *opReader) next(metadata bool) (op, error) {
+	code, err := o.r.ReadByte()
+	if err != nil {
+		return op{}, err
+	}
+	n := 0
+	switch code {
+	case opSplice:
+		n = 4
+		if metadata {
+			n = 2
+		}
+	case opOpen:
+		n = 3
+	case opWrite, opPatch:
+		n = 2
+	case opSetSource:
+		n = 1
+	case opUnsetSource, opClose:
+	default:
+		return op{}, fmt.Errorf("%w: operation %d: unknown opcode %#02x", ErrCorrupt, o.count, code)
+	}
+	out := op{code: code}
+	for i := range n {
+		if out.args[i], err = o.operand(); err != nil {
+			return out, fmt.Errorf("operation %d (%c): %w", o.count, code, err)
+		}
+	}
+	o.count++
+	return out, nil
+}
+
+// operand reads an unsigned LEB128 number.
+func (o *opReader) operand() (uint64, error) {
+	var n uint64
+	for shift := 0; shift < 64; shift += 7 {
+		b, err := o.r.ReadByte()
+		if errors.Is(err, io.EOF) {
+			return 0, fmt.Errorf("%w: operand is cut off", ErrCorrupt)
+		}
+		if err != nil {
+			return 0, err
+		}
+		if shift == 63 && b > 1 {
+			break
+		}
+		n |= uint64(b&0x7f) << shift
+		if b < 0x80 {
+			return n, nil
+		}
+	}
+	return 0, fmt.Errorf("%w: operand exceeds 64 bits", ErrCorrupt)
+}
