@@ -33,7 +33,7 @@ func (a *app) imageCmd() *cobra.Command {
 / on ext4. Nothing is mounted. The tree comes from a commit of a repository, or
 from a sysroot that "hostctl install" filled. The machine will pull updates of REF
 from URL.`,
-		Example: `  compose-server image --repo repo --ref example/x86_64/server --url http://server:8080 --no-gpg-verify --output disk.img`,
+		Example: `  compose-server image --repo repo --ref example/x86_64/server --url http://server:8080 --gpg-import key.asc --output disk.img`,
 		Args:    cli.NoArgs,
 		RunE:    func(cmd *cobra.Command, _ []string) error { return a.image(cmd.Context(), f) },
 	}

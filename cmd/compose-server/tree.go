@@ -34,6 +34,7 @@ type treeFlags struct {
 	touchIfChanged              string
 	variables                   map[string]string
 	scriptTimeout               time.Duration
+	sign                        signFlags
 }
 
 func (a *app) treeCmd() *cobra.Command {
@@ -68,6 +69,7 @@ done. Packages are downloaded and imported once, into the cache. Needs root.`,
 	fl.StringVar(&f.touchIfChanged, "touch-if-changed", "", "file to touch when a commit was made")
 	fl.DurationVar(&f.scriptTimeout, "script-timeout", 5*time.Minute, "time limit of one scriptlet")
 	fl.StringToStringVar(&f.variables, "variable", nil, "NAME=VALUE for the treefile's ${NAME} and conditions")
+	f.sign.add(fl)
 	_ = cmd.MarkFlagRequired("repo")
 	return cmd
 }
@@ -79,6 +81,10 @@ func (a *app) tree(ctx context.Context, name string, f treeFlags) error {
 		return err
 	}
 	manifest, repos, err := loadTreefile(name, f)
+	if err != nil {
+		return err
+	}
+	signers, err := f.sign.signers(ctx, manifest.GPGKey)
 	if err != nil {
 		return err
 	}
@@ -109,7 +115,7 @@ func (a *app) tree(ctx context.Context, name string, f treeFlags) error {
 	}
 	defer repo.Close()
 	res, err := rpmcompose.Execute(ctx, plan, rpmcompose.Env{Sources: src, Repo: repo, Version: f.version, Force: f.force,
-		NoParent: f.noParent, Metadata: metadata, ScriptTimeout: f.scriptTimeout})
+		NoParent: f.noParent, Metadata: metadata, ScriptTimeout: f.scriptTimeout, Sign: signers})
 	if errors.Is(err, rpmcompose.ErrUnchanged) {
 		fmt.Fprintf(a.Out, "No change: %s is at %s with the same packages and treefile\n", plan.Ref, res.Commit)
 		if f.unchanged77 {

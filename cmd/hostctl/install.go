@@ -27,7 +27,7 @@ func (a *app) installCmd() *cobra.Command {
 		Long: `Initialise a sysroot in an empty folder, pull a ref and deploy it. With GRUB's
 files in boot/grub it can boot; "compose-server image" does that and makes a disk.
 The machine will follow REF at URL.`,
-		Example: `  hostctl install --sysroot /mnt --url http://server:8080 --ref example/x86_64/server --no-gpg-verify --karg root=LABEL=root`,
+		Example: `  hostctl install --sysroot /mnt --url http://server:8080 --ref example/x86_64/server --gpg-import key.asc --karg root=LABEL=root`,
 		Args:    cli.NoArgs,
 		RunE:    func(cmd *cobra.Command, _ []string) error { return a.install(cmd, f) },
 	}

@@ -13,6 +13,7 @@ import (
 
 	"github.com/hostctl/hostctl/cmd/internal/cli"
 	"github.com/hostctl/hostctl/pkg/deploy"
+	"github.com/hostctl/hostctl/pkg/deploy/upgrade"
 )
 
 func (a *app) statusCmd() *cobra.Command {
@@ -35,23 +36,52 @@ func (a *app) status(ctx context.Context, asJSON bool) error {
 		if err != nil {
 			return err
 		}
+		report := describeState(s, st)
 		if asJSON {
 			enc := json.NewEncoder(a.Out)
 			enc.SetIndent("", "  ")
-			return enc.Encode(st)
+			return enc.Encode(report)
 		}
-		a.printStatus(st)
+		a.printStatus(report)
 		return nil
 	})
 }
 
-func (a *app) printStatus(st deploy.State) {
+// stateReport is the state and what is known about the signatures of commits.
+type stateReport struct {
+	deploy.State
+	Deployments []deploymentReport `json:"deployments"`
+}
+
+type deploymentReport struct {
+	deploy.Deployment
+	// SignatureRequired tells whether the remote wants commits signed.
+	SignatureRequired bool                `json:"signatureRequired"`
+	Signatures        []upgrade.Signature `json:"signatures,omitempty"`
+}
+
+// describeState verifies the commits again. What keeps it from doing so is part of
+// the report: status must work on a broken system.
+func describeState(s *deploy.Sysroot, st deploy.State) stateReport {
+	out := stateReport{State: st, Deployments: []deploymentReport{}}
+	for _, d := range st.Deployments {
+		sigs, err := upgrade.Signatures(s.Repo(), d, cli.Trust())
+		if err != nil {
+			sigs.List = append(sigs.List, upgrade.Signature{Problem: err.Error()})
+		}
+		out.Deployments = append(out.Deployments, deploymentReport{d, sigs.Verified, sigs.List})
+	}
+	return out
+}
+
+func (a *app) printStatus(report stateReport) {
+	st := report.State
 	if len(st.Deployments) == 0 {
 		fmt.Fprintln(a.Out, "No deployments.")
 	} else {
 		fmt.Fprintln(a.Out, "Deployments:")
 	}
-	for _, d := range st.Deployments {
+	for _, d := range report.Deployments {
 		a.printDeployment(st, d)
 	}
 	for _, b := range st.Broken {
@@ -62,7 +92,8 @@ func (a *app) printStatus(st deploy.State) {
 	}
 }
 
-func (a *app) printDeployment(st deploy.State, d deploy.Deployment) {
+func (a *app) printDeployment(st deploy.State, r deploymentReport) {
+	d := r.Deployment
 	mark := " "
 	if d.Booted {
 		mark = "●"
@@ -79,6 +110,13 @@ func (a *app) printDeployment(st deploy.State, d deploy.Deployment) {
 	}
 	field("Version", fmt.Sprintf("%s(%s)", version, d.Time.UTC().Format(time.RFC3339)))
 	field("Commit", d.Checksum.String())
+	for _, sig := range r.Signatures {
+		name := "Signature"
+		if sig.Type == "gpg" {
+			name = "GPG signature"
+		}
+		field(name, sig.String())
+	}
 	field("Stateroot", d.Stateroot)
 	field("State", strings.Join(stateWords(st, d), ", "))
 }

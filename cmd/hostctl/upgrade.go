@@ -94,7 +94,7 @@ func (a *app) check(ctx context.Context, f upgradeFlags) error {
 
 func (a *app) upgradeOptions(f upgradeFlags) upgrade.Options {
 	return upgrade.Options{Stage: a.onHost(), AllowDowngrade: f.allowDowngrade, FailOnConflict: f.failOnConflict,
-		Progress: a.Progress(), Logger: a.Log()}
+		Trust: cli.Trust(), Progress: a.Progress(), Logger: a.Log()}
 }
 
 type operation func(context.Context, *deploy.Sysroot, upgrade.Options) (upgrade.Result, error)

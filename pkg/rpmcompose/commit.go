@@ -14,6 +14,7 @@ import (
 	"github.com/hostctl/hostctl/internal/fsx"
 	"github.com/hostctl/hostctl/pkg/ostree"
 	"github.com/hostctl/hostctl/pkg/ostree/gvariant"
+	"github.com/hostctl/hostctl/pkg/ostree/sign"
 	"github.com/hostctl/hostctl/pkg/rpmcompose/rpm"
 )
 
@@ -167,7 +168,8 @@ func parseRevision(s string) uint64 {
 	return n
 }
 
-// commit stores the tree and moves the ref, in one transaction.
+// commit stores the tree, signs it and moves the ref, in one transaction: the ref
+// never names a commit that lacks its signatures.
 func commit(ctx context.Context, env Env, plan *Plan, c composed, parent ostree.Checksum) (Result, error) {
 	meta, err := commitMetadata(plan, c, env.Metadata)
 	if err != nil {
@@ -188,12 +190,30 @@ func commit(ctx context.Context, env Env, plan *Plan, c composed, parent ostree.
 		if res.Commit, err = txn.WriteCommit(ctx, obj); err != nil {
 			return err
 		}
+		if err := signCommit(ctx, txn, res.Commit, env.Sign); err != nil {
+			return err
+		}
 		return txn.SetRef(plan.Ref, res.Commit)
 	})
 	if err != nil {
 		return res, fmt.Errorf("commit %s: %w", plan.Ref, err)
 	}
 	return res, nil
+}
+
+func signCommit(ctx context.Context, txn *ostree.Txn, c ostree.Checksum, signers []sign.Signer) error {
+	if len(signers) == 0 {
+		return nil
+	}
+	raw, err := txn.LoadRaw(ostree.ObjectName{Checksum: c, Type: ostree.TypeCommit})
+	if err != nil {
+		return err
+	}
+	meta, err := sign.Func(signers...)(ctx, raw)
+	if err != nil {
+		return err
+	}
+	return txn.SetCommitMeta(ctx, c, meta)
 }
 
 // canonicalRoot gives the top directory the owner and mode that every tree has,

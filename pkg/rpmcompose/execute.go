@@ -12,6 +12,7 @@ import (
 
 	"github.com/hostctl/hostctl/internal/fsx"
 	"github.com/hostctl/hostctl/pkg/ostree"
+	"github.com/hostctl/hostctl/pkg/ostree/sign"
 	"github.com/hostctl/hostctl/pkg/rpmcompose/assemble"
 	"github.com/hostctl/hostctl/pkg/rpmcompose/importer"
 	"github.com/hostctl/hostctl/pkg/rpmcompose/rpm"
@@ -34,6 +35,8 @@ type Env struct {
 	Epoch *time.Time
 	// ScriptTimeout limits one scriptlet; 0 means the default of package scripts.
 	ScriptTimeout time.Duration
+	// Sign signs the commit and the repository's summary, once each.
+	Sign []sign.Signer
 }
 
 // Step is one part of a compose, for reports.
@@ -247,7 +250,7 @@ func (r *run) commit(ctx context.Context, c composed) (Result, error) {
 	done.step("commit", start, "%d files of %d new", done.Stats.ContentWritten, done.Stats.ContentTotal)
 	// The ref is moved: from here on the commit exists, a missing summary only
 	// makes clients read the ref itself.
-	if err := r.env.Repo.WriteSummary(context.WithoutCancel(ctx), ostree.SummaryOptions{}); err != nil {
+	if err := r.env.Repo.WriteSummary(context.WithoutCancel(ctx), ostree.SummaryOptions{Sign: sign.Func(r.env.Sign...)}); err != nil {
 		return done, fmt.Errorf("commit %s is made, but its summary is not: %w", done.Commit, err)
 	}
 	return done, nil

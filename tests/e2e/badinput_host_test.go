@@ -43,7 +43,7 @@ func newHost(t *testing.T, l *lab.Lab, dir, repo, size string) *host {
 
 func (h *host) install(args ...string) []string {
 	return append([]string{h.l.Hostctl(), "install", "--sysroot", h.sysroot, "--url", h.url, "--ref", lab.Ref, "--commit", h.first,
-		"--no-gpg-verify", "--stateroot", lab.Stateroot, "--karg", "root=LABEL=root"}, args...)
+		"--gpg-import", h.l.KeyFile, "--stateroot", lab.Stateroot, "--karg", "root=LABEL=root"}, args...)
 }
 
 func (h *host) verb(args ...string) []string {
@@ -83,12 +83,16 @@ func TestBadInputHost(t *testing.T) {
 	tool(t, "cp", "-al", l.Repo, repo)
 	h := newHost(t, l, dir, repo, "1200m")
 
-	refused(t, 1, []string{h.url, "no/such/ref", "summary does not list it"}, h.install("--ref", "no/such/ref", "--commit", "")...)
+	refused(t, 1, []string{h.url, "No such branch 'no/such/ref' in repository summary"}, h.install("--ref", "no/such/ref", "--commit", "")...)
 	tool(t, h.install()...)
 	kernel := strings.Fields(tool(t, "ostree", "--repo="+repo, "ls", "-C", lab.Ref, "/usr/lib/modules/"+kernelVersion(t, repo)+"/vmlinuz"))[4]
 	served := object(repo, kernel, ".filez")
 	good := read(t, served)
 	config := read(t, filepath.Join(h.repo(), "config"))
+	newest := strings.TrimSpace(tool(t, "ostree", "--repo="+repo, "rev-parse", lab.Ref))
+	signatures := object(repo, newest, ".commitmeta")
+	goodSignatures := read(t, signatures)
+	resign := stranger(t, dir)
 	closed := "http://" + closedAddr(t)
 	upgrade := h.verb("upgrade")
 
@@ -99,8 +103,16 @@ func TestBadInputHost(t *testing.T) {
 	}{
 		{"server unreachable", func() { h.configure(`remote "origin"`, "url", closed) }, []string{closed, "connection refused"}},
 		{"server is no repository", func() { h.configure(`remote "origin"`, "url", h.url+"/objects") }, []string{h.url + "/objects/config", "404 Not Found"}},
-		{"ref without summary absent", func() { os.Remove(filepath.Join(repo, "summary")); os.RemoveAll(filepath.Join(repo, "refs/heads")) },
+		{"ref without summary absent", func() {
+			// While its signature is the known one, the summary of the last pull serves.
+			os.Remove(filepath.Join(repo, "summary"))
+			os.Remove(filepath.Join(repo, "summary.sig"))
+			os.RemoveAll(filepath.Join(repo, "refs/heads"))
+		},
 			[]string{h.url + "/refs/heads/" + lab.Ref, "404 Not Found"}},
+		{"commit signed by an unknown key", func() { os.Remove(signatures); resign(repo, newest) }, []string{newest, "Can't check signature: public key not found"}},
+		{"commit without signature", func() { os.Remove(signatures) }, []string{newest, "no signatures found"}},
+		{"signature of other bytes", func() { replace(t, signatures, otherSignatures(t, repo)) }, []string{newest, "BAD signature"}},
 		{"object with a flipped bit", func() { replace(t, served, flipped(good)) }, []string{kernel, "corrupt object"}},
 		{"object truncated", func() { replace(t, served, good[:len(good)-1000]) }, []string{kernel, "corrupt object"}},
 		{"object empty", func() { replace(t, served, nil) }, []string{kernel, "corrupt object"}},
@@ -113,7 +125,9 @@ func TestBadInputHost(t *testing.T) {
 			tt.spoil()
 			refused(t, 1, append(tt.names, "upgrade: pull from origin ("), upgrade...)
 			unchanged(t, "the sysroot", before, h.state())
-			tool(t, "cp", "-a", "--remove-destination", filepath.Join(l.Repo, "summary"), filepath.Join(l.Repo, "refs"), repo)
+			os.Remove(signatures)
+			write(t, signatures, string(goodSignatures))
+			tool(t, "cp", "-a", "--remove-destination", filepath.Join(l.Repo, "summary"), filepath.Join(l.Repo, "summary.sig"), filepath.Join(l.Repo, "refs"), repo)
 		})
 	}
 	h.t = t
@@ -121,6 +135,9 @@ func TestBadInputHost(t *testing.T) {
 	write(t, served, string(good))
 	tool(t, upgrade...)
 	expectOrder(t, l, h.sysroot, "1.1", "1")
+	if out := tool(t, h.verb("status")...); strings.Count(out, "GPG signature: Valid signature by "+l.KeyID) != 2 {
+		t.Errorf("status does not tell of valid signatures:\n%s", out)
+	}
 	tool(t, "ostree", "--repo="+h.repo(), "fsck", "--quiet")
 	tool(t, h.verb("fsck")...)
 
@@ -147,6 +164,24 @@ func TestBadInputHost(t *testing.T) {
 		refused(t, 2, []string{"url"}, l.Hostctl(), "install", "--sysroot", dir, "--ref", "x")
 		refused(t, 2, []string{"repo"}, l.ComposeServer(), "tree", "x.toml")
 	})
+}
+
+// stranger makes a key that no host trusts and gives a function that signs a
+// commit with it.
+func stranger(t *testing.T, dir string) func(repo, commit string) {
+	t.Helper()
+	otherKey(t, dir)
+	home := filepath.Join(dir, "gpg")
+	return func(repo, commit string) {
+		tool(t, "ostree", "--repo="+repo, "gpg-sign", "--gpg-homedir="+home, commit, "else@example.test")
+	}
+}
+
+// otherSignatures are those of the commit before the newest.
+func otherSignatures(t *testing.T, repo string) []byte {
+	t.Helper()
+	parent := strings.TrimSpace(tool(t, "ostree", "--repo="+repo, "rev-parse", lab.Ref+"^"))
+	return read(t, object(repo, parent, ".commitmeta"))
 }
 
 func kernelVersion(t *testing.T, repo string) string {

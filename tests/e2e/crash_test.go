@@ -34,32 +34,38 @@ func TestKilledMachine(t *testing.T) {
 	start := time.Now()
 	m.sh("hostctl upgrade")
 	upgrade := time.Since(start)
-	m.reboot()
+	start = time.Now()
+	if err := m.Shutdown(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	shutdown := time.Since(start)
+	m.boot()
 	m.expect(bootedVersion, "1.1")
-	const shutdown = 30 * time.Second
-	t.Logf("undisturbed: upgrade %.0f s", upgrade.Seconds())
+	t.Logf("undisturbed: upgrade %.0f s, shutdown %.0f s", upgrade.Seconds(), shutdown.Seconds())
 
 	seen := map[string]int{}
 	for i := range n {
 		if err := m.Restore(t.Context(), "ready"); err != nil {
 			t.Fatal(err)
 		}
-		// Half of the kills hit the upgrade, half the shutdown, whose last
-		// seconds hold the switch.
-		after := time.Duration(random.Int64N(int64(upgrade)))
+		// Half of the kills hit the upgrade, half the shutdown, whose last seconds
+		// hold the switch.
+		argv, within := []string{"hostctl", "upgrade"}, upgrade
 		if i%2 == 1 {
-			after = upgrade + time.Duration(random.Int64N(int64(shutdown)))
+			m.sh("hostctl upgrade")
+			argv, within = []string{"systemctl", "--no-block", "poweroff"}, shutdown
 		}
+		after := time.Duration(random.Int64N(int64(within)))
 		go func() {
 			// The connection breaks with the machine.
-			_, _ = m.Run(t.Context(), proto.Command{Argv: []string{"sh", "-c", "hostctl upgrade && systemctl reboot"}})
+			_, _ = m.Run(t.Context(), proto.Command{Argv: argv})
 		}()
 		time.Sleep(after)
 		m.Kill()
 		m.boot()
 		version := m.sh(bootedVersion)
 		seen[version]++
-		t.Logf("killed after %.1f s: booted %s", after.Seconds(), version)
+		t.Logf("killed %.1f s into %s: booted %s", after.Seconds(), argv[0]+" "+argv[len(argv)-1], version)
 		if version != "1" && version != "1.1" {
 			t.Fatalf("kill %d: booted version %q", i, version)
 		}

@@ -78,8 +78,7 @@ func (l *Lab) prepareHost(ctx context.Context) error {
 		}
 	}
 	for _, s := range States {
-		treefile := filepath.Join(l.Tree, "demo-"+s+".toml")
-		if err := l.Run(ctx, l.ComposeServer(), "tree", treefile, "--repo", l.Repo, "--cachedir", l.Cache); err != nil {
+		if err := l.composeTree(ctx, filepath.Join(l.Tree, "demo-"+s+".toml")); err != nil {
 			return err
 		}
 	}

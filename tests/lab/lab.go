@@ -45,6 +45,8 @@ type Lab struct {
 
 	host *HostTree
 
+	KeyID, KeyFile string // key that signs commits; its public half, armored
+
 	Out io.Writer // where commands and their output are shown
 }
 
@@ -171,12 +173,21 @@ func (l *Lab) Compose(ctx context.Context, state string) error {
 	if err := l.SelectRelease(state); err != nil {
 		return err
 	}
-	return l.Run(ctx, l.ComposeServer(), "tree", l.Treefile, "--repo", l.Repo, "--cachedir", l.Cache)
+	return l.composeTree(ctx, l.Treefile)
+}
+
+func (l *Lab) composeTree(ctx context.Context, treefile string) error {
+	return l.Run(ctx, l.ComposeServer(), "tree", treefile, "--repo", l.Repo, "--cachedir", l.Cache,
+		"--gpg-sign", l.KeyID, "--gpg-homedir", l.keyHome())
 }
 
 // Prepare makes the distribution, or takes the HostTree, and a repository with a
 // commit of each state, v2 on top of v1.
 func (l *Lab) Prepare(ctx context.Context) error {
+	if err := l.makeKey(ctx); err != nil {
+		return err
+	}
+	defer l.stopAgent()
 	if l.host != nil {
 		return l.prepareHost(ctx)
 	}
@@ -204,7 +215,7 @@ func (l *Lab) Prepare(ctx context.Context) error {
 func (l *Lab) chooseRepo() error {
 	h := sha256.New()
 	h.Write([]byte(treefileText))
-	for _, f := range []string{filepath.Join(l.Distro, "manifest.json"), l.ComposeServer(), l.Hostctl(),
+	for _, f := range []string{filepath.Join(l.Distro, "manifest.json"), l.ComposeServer(), l.Hostctl(), l.KeyFile,
 		filepath.Join(l.Root, "tests", "testdistro", "treefile.toml")} {
 		data, err := os.ReadFile(f)
 		if err != nil {

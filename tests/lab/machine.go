@@ -94,7 +94,7 @@ func (l *Lab) Install(ctx context.Context, sysroot, url string) error {
 		return err
 	}
 	argv := []string{l.Hostctl(), "install", "--sysroot", sysroot, "--url", url, "--from", l.Repo, "--ref", l.Ref, "--commit", first,
-		"--no-gpg-verify", "--remote", Remote, "--stateroot", Stateroot}
+		"--gpg-import", l.KeyFile, "--remote", Remote, "--stateroot", Stateroot}
 	for _, k := range []string{"root=LABEL=root", "rw", "console=ttyS0", "quiet", "mitigations=off", "audit=0",
 		"init_on_alloc=0", "random.trust_cpu=on", "no_timer_check", "cryptomgr.notests"} {
 		argv = append(argv, "--karg", k)

@@ -48,10 +48,10 @@ type Options struct {
 	Retention deploy.Retention
 	NoCleanup bool // leave what the change made superfluous
 
-	GPG, Sign pull.Verifier // see pull.Request
-	Network   pull.Network
-	Progress  progress.Func
-	Logger    *slog.Logger // nil: discard
+	Trust    pull.TrustOptions // where keys are looked for, beside those of the remote
+	Network  pull.Network
+	Progress progress.Func
+	Logger   *slog.Logger // nil: discard
 }
 
 // Commit describes a commit for people.

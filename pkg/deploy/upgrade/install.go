@@ -6,6 +6,9 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"maps"
+	"slices"
+	"strings"
 
 	"github.com/hostctl/hostctl/internal/fsx"
 	"github.com/hostctl/hostctl/internal/progress"
@@ -13,6 +16,7 @@ import (
 	"github.com/hostctl/hostctl/pkg/bootloader/bls"
 	"github.com/hostctl/hostctl/pkg/deploy"
 	"github.com/hostctl/hostctl/pkg/ostree"
+	"github.com/hostctl/hostctl/pkg/ostree/gpg"
 	"github.com/hostctl/hostctl/pkg/ostree/pull"
 )
 
@@ -34,7 +38,13 @@ type InstallRequest struct {
 	// it becomes bootable.
 	Prepare func(dir *fsx.Dir) error
 
-	GPG      pull.Verifier
+	// GPGKeys are key files, armored or binary, whose keys the machine trusts for
+	// commits of Remote.
+	GPGKeys [][]byte
+	// SignKeys are public keys in base64 by signature type (see package sign); if
+	// there are any, commits of Remote must be signed by one of them.
+	SignKeys map[string]string
+	Trust    pull.TrustOptions // where keys are looked for beside these
 	Progress progress.Func
 	Logger   *slog.Logger
 }
@@ -71,7 +81,7 @@ func install(ctx context.Context, l *deploy.Locked, req InstallRequest) (deploy.
 	if err := l.InitStateroot(ctx, req.Stateroot); err != nil {
 		return deploy.Deployment{}, err
 	}
-	if err := pull.AddRemote(repo, req.Remote, pull.AddOptions{Force: true}); err != nil {
+	if err := addRemote(ctx, repo, req); err != nil {
 		return deploy.Deployment{}, err
 	}
 	commit, err := pullFirst(ctx, repo, req)
@@ -92,6 +102,27 @@ func install(ctx context.Context, l *deploy.Locked, req InstallRequest) (deploy.
 	return dep, nil
 }
 
+// addRemote writes the remote and the keys that it trusts.
+func addRemote(ctx context.Context, repo *ostree.Repo, req InstallRequest) error {
+	var set [][2]string
+	types := slices.Sorted(maps.Keys(req.SignKeys))
+	if len(types) > 0 {
+		set = append(set, [2]string{"sign-verify", strings.Join(types, ";") + ";"})
+	}
+	for _, typ := range types {
+		set = append(set, [2]string{"verification-" + typ + "-key", req.SignKeys[typ]})
+	}
+	if err := pull.AddRemote(repo, req.Remote, pull.AddOptions{Force: true, Set: set}); err != nil {
+		return err
+	}
+	for _, keys := range req.GPGKeys {
+		if _, err := gpg.Import(ctx, repo, req.Remote.Name, keys, nil); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 func pullFirst(ctx context.Context, repo *ostree.Repo, req InstallRequest) (ostree.Checksum, error) {
 	source, err := pull.LoadRemote(repo, req.Remote.Name)
 	if err != nil {
@@ -104,9 +135,15 @@ func pullFirst(ctx context.Context, repo *ostree.Repo, req InstallRequest) (ostr
 	if !req.Commit.IsZero() {
 		want += "@" + req.Commit.String()
 	}
-	res, err := pull.Pull(ctx, repo, source, pull.Request{Refs: []string{want}, GPG: req.GPG, Progress: req.Progress, Logger: req.Logger})
+	trust, err := pull.LoadTrust(repo, source, req.Trust)
 	if err != nil {
 		return ostree.Checksum{}, err
+	}
+	p := pull.Request{Refs: []string{want}, Progress: req.Progress, Logger: req.Logger}
+	trust.Apply(&source, &p)
+	res, err := pull.Pull(ctx, repo, source, p)
+	if err != nil {
+		return ostree.Checksum{}, oneLine(err)
 	}
 	return res.Refs[req.Remote.Name+":"+req.Ref], nil
 }

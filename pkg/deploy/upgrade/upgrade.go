@@ -192,7 +192,12 @@ func (j *job) pull(ctx context.Context, req pull.Request) (ostree.Checksum, erro
 	if err != nil {
 		return ostree.Checksum{}, err
 	}
-	req.GPG, req.Sign, req.Network = j.o.GPG, j.o.Sign, j.o.Network
+	trust, err := pull.LoadTrust(repo, remote, j.o.Trust)
+	if err != nil {
+		return ostree.Checksum{}, err
+	}
+	trust.Apply(&remote, &req)
+	req.Network = j.o.Network
 	req.Progress, req.Logger = j.o.Progress, j.o.Logger
 	if req.TimestampCheck = req.TimestampCheck && !j.o.AllowDowngrade; req.TimestampCheck {
 		// The deployed commit, not the ref: a check may have moved that already.
@@ -206,7 +211,7 @@ func (j *job) pull(ctx context.Context, req pull.Request) (ostree.Checksum, erro
 	res, err := pull.Pull(ctx, repo, remote, req)
 	j.res.Pull.add(res)
 	if err != nil {
-		return ostree.Checksum{}, err
+		return ostree.Checksum{}, oneLine(err)
 	}
 	if c, ok := res.Refs[j.remote+":"+j.ref]; ok {
 		return c, nil

@@ -122,6 +122,12 @@ type host struct {
 
 func newHost(t testing.TB, srv *server) *host {
 	t.Helper()
+	return newHostWith(t, InstallRequest{Remote: pull.Remote{Name: "r", URL: srv.url, NoGPGVerify: true}})
+}
+
+// newHostWith installs what req leaves open as the tests need it.
+func newHostWith(t testing.TB, req InstallRequest) *host {
+	t.Helper()
 	if os.Geteuid() != 0 {
 		t.Skip("a bare repository needs root")
 	}
@@ -131,8 +137,8 @@ func newHost(t testing.TB, srv *server) *host {
 	}
 	t.Cleanup(func() { _ = exec.Command("chattr", "-R", "-i", root).Run() })
 	dir := openDir(t, root+"/sysroot")
-	_, err := Install(t.Context(), dir, InstallRequest{Stateroot: "os", Ref: ref, Bootloader: bootloader.None,
-		Remote: pull.Remote{Name: "r", URL: srv.url, NoGPGVerify: true}, Kargs: bls.Kargs{"root=x"}})
+	req.Stateroot, req.Ref, req.Bootloader, req.Kargs = "os", ref, bootloader.None, bls.Kargs{"root=x"}
+	_, err := Install(t.Context(), dir, req)
 	must(t, err)
 	s, err := deploy.Open(dir, deploy.Options{Run: openDir(t, root+"/run"), DisableFsync: true, LockTimeout: 10 * time.Second})
 	must(t, err)

@@ -3,11 +3,11 @@
 package pull
 
 import (
+	"bytes"
 	"context"
 	"crypto/sha256"
 	"errors"
 	"fmt"
-	"slices"
 	"time"
 
 	"github.com/hostctl/hostctl/pkg/ostree"
@@ -19,17 +19,15 @@ type admitted struct {
 	name       ostree.Checksum
 	tree, meta ostree.Checksum
 	complete   bool // its whole closure was stored before this pull
+	commit     ostree.Commit
 }
 
 // admitAll receives, checks and stores the wanted commits and their parents.
 func (p *puller) admitAll(ctx context.Context, wants []want) ([]admitted, error) {
 	h := history{p: p, commits: map[ostree.Checksum]ostree.Commit{}}
 	for _, w := range wants {
-		c, err := h.commit(ctx, w.commit)
+		c, err := h.commit(ctx, w)
 		if err != nil {
-			return nil, err
-		}
-		if err := p.checkWant(w, c); err != nil {
 			return nil, err
 		}
 		if err := h.parents(ctx, c); err != nil {
@@ -46,19 +44,26 @@ type history struct {
 	list    []admitted
 }
 
-// commit admits and stores one commit, once.
-func (h *history) commit(ctx context.Context, name ostree.Checksum) (ostree.Commit, error) {
-	if c, ok := h.commits[name]; ok {
-		return c, nil
+// commit admits and stores one commit, once, and checks that it may be known
+// under each ref that it is wanted for.
+func (h *history) commit(ctx context.Context, w want) (ostree.Commit, error) {
+	if c, ok := h.commits[w.commit]; ok {
+		return c, h.p.checkWant(w, c)
 	}
-	a, c, err := h.p.admit(ctx, name)
+	a, c, err := h.p.admit(ctx, w)
 	if err != nil {
 		return c, err
+	}
+	if err := h.p.checkWant(w, c); err != nil {
+		return c, err
+	}
+	h.commits[w.commit] = c
+	if h.p.req.DryRun {
+		return c, nil
 	}
 	if err := h.p.keep(ctx, a); err != nil {
 		return c, err
 	}
-	h.commits[name] = c
 	h.list = append(h.list, a.admitted)
 	return c, nil
 }
@@ -69,16 +74,35 @@ func (h *history) parents(ctx context.Context, c ostree.Commit) error {
 	for depth := h.p.req.Depth; depth != 0 && !c.Parent.IsZero(); depth-- {
 		name := c.Parent
 		var err error
-		c, err = h.commit(ctx, name)
+		c, err = h.commit(ctx, want{commit: name})
 		if errors.Is(err, ErrNotFound) {
 			h.p.log.Info("history ends", "commit", name.String())
-			return nil
+			return h.p.buried(ctx, name)
 		}
 		if err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+// buried takes over the mark of a commit that the remote deleted on purpose.
+func (p *puller) buried(ctx context.Context, c ostree.Checksum) error {
+	if p.req.DryRun || !p.hasTombstones() {
+		return nil
+	}
+	n := ostree.ObjectName{Checksum: c, Type: ostree.TypeTombstone}
+	f, err := p.src.file(ctx, ostree.LoosePath(n), request{max: maxRefFile})
+	if absent(err) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	if _, err := gvariant.ParseDict(f.data); err != nil {
+		return fmt.Errorf("read object %s: %w: %w", n, ostree.ErrCorrupt, err)
+	}
+	return p.repo.WriteTombstone(c)
 }
 
 // candidate is a received commit before it is stored.
@@ -87,140 +111,206 @@ type candidate struct {
 	raw    []byte
 	stored bool
 	sigs   gvariant.Dict // detached metadata
+	known  gvariant.Dict // the same as stored now
 }
 
 // admit reads a commit, from the repository if it is there, and verifies its
 // signatures. A stored commit is verified too: it may have come from another
 // remote that asks for none.
-func (p *puller) admit(ctx context.Context, c ostree.Checksum) (candidate, ostree.Commit, error) {
-	name := ostree.ObjectName{Checksum: c, Type: ostree.TypeCommit}
-	a := candidate{admitted: admitted{name: c}}
+func (p *puller) admit(ctx context.Context, w want) (candidate, ostree.Commit, error) {
+	name := ostree.ObjectName{Checksum: w.commit, Type: ostree.TypeCommit}
+	a := candidate{admitted: admitted{name: w.commit}}
 	var err error
 	if a.stored, err = p.repo.Has(name); err != nil {
 		return a, ostree.Commit{}, err
 	}
 	if a.stored {
-		a.raw, err = p.repo.LoadRaw(name)
-	} else {
-		a.raw, err = p.fetchCommit(ctx, name)
+		err = p.readStored(&a)
 	}
 	if err != nil {
 		return a, ostree.Commit{}, err
+	}
+	byDelta, err := p.tryDelta(ctx, w, &a)
+	if err != nil {
+		return a, ostree.Commit{}, err
+	}
+	if a.raw == nil {
+		if a.raw, err = p.fetchCommit(ctx, name, w.size); err != nil {
+			return a, ostree.Commit{}, err
+		}
 	}
 	commit, err := ostree.ParseCommit(a.raw)
 	if err != nil {
 		return a, commit, fmt.Errorf("read object %s: %w", name, err)
 	}
 	a.tree, a.meta = commit.RootTree, commit.RootMeta
-	if a.stored {
-		partial, err := p.repo.CommitPartial(c)
-		if err != nil {
+	a.commit = commit
+	if !byDelta && !(a.complete && p.req.RequireDeltas) {
+		if err := p.fetchDetached(ctx, &a); err != nil {
 			return a, commit, err
 		}
-		a.complete = !partial
 	}
-	if err := p.verify(ctx, &a); err != nil {
-		return a, commit, fmt.Errorf("commit %s: %w", c, err)
+	if err := p.verify(w, &a); err != nil {
+		return a, commit, err
 	}
 	return a, commit, nil
 }
 
-func (p *puller) fetchCommit(ctx context.Context, name ostree.ObjectName) ([]byte, error) {
+func (p *puller) readStored(a *candidate) (err error) {
+	if a.raw, err = p.repo.LoadRaw(ostree.ObjectName{Checksum: a.name, Type: ostree.TypeCommit}); err != nil {
+		return err
+	}
+	partial, err := p.repo.CommitPartial(a.name)
+	if err != nil {
+		return err
+	}
+	a.complete = !partial
+	a.known, err = p.repo.CommitMeta(a.name)
+	a.sigs = a.known
+	return err
+}
+
+// trusts tells whether objects are taken over as they are, which is so for a
+// local repository unless Request.Untrusted is set.
+func (p *puller) trusts() bool { return p.local != nil && !p.req.Untrusted }
+
+// maxUnannounced bounds a commit of which no summary says how large it is: so
+// much a server may make this process hold. Only commits that list the sizes of
+// very many objects are larger.
+const maxUnannounced = 10 << 20
+
+// fetchCommit gets the commit object, from a cache if there is one. size is what
+// the summary says of it, 0 if nothing.
+func (p *puller) fetchCommit(ctx context.Context, name ostree.ObjectName, size uint64) ([]byte, error) {
 	p.meter.expect()
-	raw, err := p.src.metadata(ctx, name)
+	limit := int64(maxUnannounced)
+	if size > 0 {
+		limit = int64(min(size, ostree.MaxMetadataSize))
+	}
+	raw, imported, err := p.metadata(ctx, name, limit)
 	if err != nil {
 		return nil, fmt.Errorf("receive object %s: %w", name, err)
 	}
-	if ostree.Checksum(sha256.Sum256(raw)) != name.Checksum {
-		return nil, fmt.Errorf("object %s: %w: the received bytes have another checksum", name, ostree.ErrCorrupt)
+	if sum := ostree.Checksum(sha256.Sum256(raw)); sum != name.Checksum && !p.trusts() {
+		return nil, sayf(ostree.ErrCorrupt, "Corrupted commit object; checksum expected='%s' actual='%s'", name.Checksum, sum)
 	}
-	p.meter.object(name.Type)
+	p.meter.object(name.Type, imported)
 	return raw, nil
 }
 
-// verify reads the detached metadata and lets the verifiers judge.
-func (p *puller) verify(ctx context.Context, a *candidate) error {
-	needed := !p.remote.NoGPGVerify || p.remote.SignVerify
-	if a.complete && !needed {
-		return nil
-	}
-	if err := p.fetchDetached(ctx, a); err != nil {
-		return err
-	}
-	if !p.remote.NoGPGVerify {
-		if err := p.req.GPG.VerifyCommit(a.raw, a.sigs); err != nil {
-			return fmt.Errorf("%w: gpg: %w", ErrSignature, err)
+// metadata reads an object from a cache or else from the remote.
+func (p *puller) metadata(ctx context.Context, n ostree.ObjectName, max int64) (raw []byte, imported bool, err error) {
+	for _, c := range p.caches {
+		found, err := c.has(n)
+		if err != nil {
+			return nil, false, err
+		}
+		if found {
+			raw, err := c.metadata(ctx, n, max)
+			return raw, true, err
 		}
 	}
-	if p.remote.SignVerify {
-		if err := p.req.Sign.VerifyCommit(a.raw, a.sigs); err != nil {
-			return fmt.Errorf("%w: sign: %w", ErrSignature, err)
+	raw, err = p.src.metadata(ctx, n, max)
+	return raw, p.local != nil, err
+}
+
+// verify lets the verifiers judge.
+func (p *puller) verify(w want, a *candidate) error {
+	gpg := p.req.GPG
+	if w.gpg != nil {
+		gpg = w.gpg
+	}
+	for _, v := range []struct {
+		on bool
+		Verifier
+	}{{!p.remote.NoGPGVerify, gpg}, {p.remote.SignVerify, p.req.Sign}} {
+		if !v.on {
+			continue
+		}
+		if err := v.VerifyCommit(a.raw, a.sigs); err != nil {
+			return &condition{fmt.Sprintf("Commit %s: %v", a.name, err), errors.Join(ErrSignature, err)}
 		}
 	}
 	return nil
 }
 
-// fetchDetached reads the commit's detached metadata. Many commits have none,
-// and an empty file is legal.
+// fetchDetached reads the commit's detached metadata, also for a stored commit:
+// signatures are added later. Many commits have none, and an empty file is legal.
 func (p *puller) fetchDetached(ctx context.Context, a *candidate) error {
 	name := ostree.ObjectName{Checksum: a.name, Type: ostree.TypeCommitMeta}
-	raw, err := p.src.metadata(ctx, name)
-	if errors.Is(err, ErrNotFound) || err == nil && len(raw) == 0 {
+	raw, err := p.src.metadata(ctx, name, maxObject)
+	if p.local == nil && (err == nil || absent(err)) {
+		p.meter.asked()
+	}
+	if absent(err) {
+		return nil
+	}
+	if err == nil && len(raw) == 0 { // what there was has been taken back
+		a.sigs = gvariant.Dict{}
 		return nil
 	}
 	if err != nil {
 		return err
 	}
-	if a.sigs, err = gvariant.ParseDict(raw); err != nil {
+	sigs, err := gvariant.ParseDict(raw)
+	if err != nil && !p.verifiesCommits() {
+		p.log.Warn("ignoring detached metadata that cannot be read", "object", name.String(), "error", err)
+		return nil
+	}
+	if err != nil {
 		return fmt.Errorf("read object %s: %w", name, err)
 	}
+	a.sigs = sigs
 	return nil
 }
 
-// checkWant applies the checks that concern the ref of a commit.
+// verifiesCommits tells whether commits must be signed.
+func (p *puller) verifiesCommits() bool { return !p.remote.NoGPGVerify || p.remote.SignVerify }
+
+// checkWant applies the checks that concern how a commit was found.
 func (p *puller) checkWant(w want, c ostree.Commit) error {
-	if err := p.checkBindings(w, c); err != nil {
-		return err
+	if !p.req.DisableVerifyBindings {
+		if err := c.VerifyBindings(p.boundCollection(), w.ref); err != nil {
+			return &condition{fmt.Sprintf("Commit %s: %v", w.commit, err), errors.Join(ErrBinding, err)}
+		}
 	}
 	return p.checkTime(w, c)
 }
 
-func (p *puller) checkBindings(w want, c ostree.Commit) error {
-	if p.req.DisableVerifyBindings || w.ref == "" {
-		return nil
+// boundCollection is the collection that the remote claims to be; "" for none.
+func (p *puller) boundCollection() string {
+	if p.local != nil {
+		return p.local.repo.CollectionID()
 	}
-	if bound, ok := c.Metadata.Strings("ostree.ref-binding"); ok && !slices.Contains(bound, w.ref) {
-		return fmt.Errorf("commit %s: %w %s, only to %q", w.commit, ErrBinding, w.ref, bound)
-	}
-	if id := p.remote.CollectionID; id != "" {
-		if got, _ := c.Metadata.Str("ostree.collection-binding"); got != id {
-			return fmt.Errorf("commit %s: %w: it belongs to collection %q, the remote to %q", w.commit, ErrBinding, clip(got), id)
-		}
-	}
-	return nil
+	return p.remote.CollectionID
 }
 
 func (p *puller) checkTime(w want, c ostree.Commit) error {
-	from := p.req.TimestampFrom
-	if from.IsZero() {
-		if !p.req.TimestampCheck || w.ref == "" {
-			return nil
-		}
+	if p.req.TimestampCheck && w.ref != "" {
 		cur, err := p.repo.Resolve(p.refspec(w.ref))
-		if errors.Is(err, ostree.ErrNotFound) {
-			return nil
+		if err == nil {
+			err = p.compareTimes(w, c, cur)
+		} else if errors.Is(err, ostree.ErrNotFound) {
+			err = nil
 		}
 		if err != nil {
 			return err
 		}
-		from = cur
 	}
+	if p.req.TimestampFrom.IsZero() {
+		return nil
+	}
+	return p.compareTimes(w, c, p.req.TimestampFrom)
+}
+
+func (p *puller) compareTimes(w want, c ostree.Commit, from ostree.Checksum) error {
 	old, err := p.repo.LoadCommit(from)
 	if err != nil {
 		return fmt.Errorf("compare times: %w", err)
 	}
 	if c.Timestamp < old.Timestamp {
-		return fmt.Errorf("commit %s of %s: %w: %s is of %s", w.commit, stamp(c.Timestamp), ErrDowngrade, from, stamp(old.Timestamp))
+		return sayf(ErrDowngrade, "Upgrade target revision '%s' with timestamp '%s' is chronologically older than current revision '%s' with timestamp '%s'; use --allow-downgrade to permit",
+			w.commit, stamp(c.Timestamp), from, stamp(old.Timestamp))
 	}
 	return nil
 }
@@ -236,6 +326,10 @@ func stamp(secs uint64) string {
 // keep stores a commit. The mark comes first: a commit object without it means
 // that its closure is complete.
 func (p *puller) keep(ctx context.Context, a candidate) error {
+	fresh := !sameDict(a.sigs, a.known)
+	if a.complete && !fresh {
+		return nil
+	}
 	return p.batch.write(func(t *ostree.Txn) (int64, error) {
 		size := int64(len(a.raw))
 		if !a.complete {
@@ -245,13 +339,22 @@ func (p *puller) keep(ctx context.Context, a candidate) error {
 		}
 		if !a.stored {
 			name := ostree.ObjectName{Checksum: a.name, Type: ostree.TypeCommit}
-			if err := t.WriteMetadataExpected(ctx, name, a.raw); err != nil {
+			if err := p.storeMeta(ctx, t, name, a.raw); err != nil {
 				return 0, fmt.Errorf("store object %s: %w", name, err)
 			}
 		}
-		if a.sigs.Len() > 0 {
+		if fresh {
 			return size, t.SetCommitMeta(ctx, a.name, a.sigs)
 		}
 		return size, nil
 	})
+}
+
+func sameDict(a, b gvariant.Dict) bool {
+	x, err := a.Marshal()
+	if err != nil {
+		return false
+	}
+	y, err := b.Marshal()
+	return err == nil && bytes.Equal(x, y)
 }

@@ -174,6 +174,7 @@ func (b *batches) add(s ostree.Stats) {
 	b.total.ContentTotal += s.ContentTotal
 	b.total.ContentWritten += s.ContentWritten
 	b.total.BytesWritten += s.BytesWritten
+	b.total.ContentBytes += s.ContentBytes
 }
 
 func (b *batches) stats() ostree.Stats {

@@ -46,7 +46,9 @@ func TestResumeAfterCancel(t *testing.T) {
 		}
 		wantUntouched(t, dst, c)
 		landed := objects(t, dst)
-		if len(landed) < 40 || len(landed) != res.Metadata+res.Content {
+		// Requests for detached metadata and, where deltas apply, a superblock count too.
+		extra := res.Metadata + res.Content - len(landed)
+		if len(landed) < 40 || extra < 1 || extra > 2 {
 			t.Fatalf("%d objects landed of %d+%d received", len(landed), res.Metadata, res.Content)
 		}
 		s.forget()
@@ -59,7 +61,7 @@ func TestResumeAfterCancel(t *testing.T) {
 			}
 		}
 		all := objects(t, dst)
-		if len(all) != len(objects(t, src)) || again.Metadata+again.Content != len(all)-len(landed) {
+		if len(all) != len(objects(t, src)) || again.Metadata+again.Content != len(all)-len(landed)+extra {
 			t.Errorf("%d objects after the second pull, which received %d+%d", len(all), again.Metadata, again.Content)
 		}
 		if partial, _ := dst.CommitPartial(c); partial {
@@ -299,7 +301,7 @@ func TestDamagedObjects(t *testing.T) {
 			})
 			dst := newRepo(t, ostree.ModeArchive)
 			_, err := Pull(t.Context(), dst, s.remote(), Request{Refs: []string{ref}, Network: quick()})
-			if !errors.Is(err, ostree.ErrCorrupt) || !strings.Contains(err.Error(), name.String()) {
+			if !errors.Is(err, ostree.ErrCorrupt) || !strings.Contains(err.Error(), name.Checksum.String()) {
 				t.Errorf("%s %s: %v", what, name, err)
 			}
 			if has, _ := dst.Has(name); has {
@@ -343,7 +345,7 @@ func TestUnreachableServer(t *testing.T) {
 		t.Fatal("no error")
 	}
 	msg := err.Error()
-	if !strings.Contains(msg, l.Addr().String()+"/repo/summary: dial tcp") || strings.Contains(msg, "\n") || strings.Contains(msg, "secret") {
+	if !strings.Contains(msg, l.Addr().String()+"/repo/summary.sig: dial tcp") || strings.Contains(msg, "\n") || strings.Contains(msg, "secret") {
 		t.Errorf("message: %s", msg)
 	}
 }
@@ -409,7 +411,7 @@ func TestHugeMetadata(t *testing.T) {
 			return true
 		})
 		_, err := Pull(t.Context(), newRepo(t, ostree.ModeArchive), s.remote(), Request{Refs: []string{ref}, Network: quick()})
-		if err == nil || !strings.Contains(err.Error(), "more than the allowed") {
+		if err == nil || !strings.Contains(err.Error(), "exceeded maximum") {
 			t.Errorf("announced %v: %v", announce, err)
 		}
 	}

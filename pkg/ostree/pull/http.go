@@ -4,73 +4,93 @@ package pull
 
 import (
 	"context"
-	"crypto/tls"
-	"crypto/x509"
 	"errors"
 	"fmt"
 	"io"
 	"log/slog"
-	"net"
 	"net/http"
 	"net/url"
-	"os"
-	"strings"
-	"sync"
 	"time"
 
 	"github.com/hostctl/hostctl/internal/version"
 	"github.com/hostctl/hostctl/pkg/ostree"
 	"github.com/hostctl/hostctl/pkg/ostree/gvariant"
-	"github.com/hostctl/hostctl/pkg/ostree/keyfile"
 )
 
 const (
-	maxSummary   = gvariant.MaxSize
+	maxSummary = gvariant.MaxSize
+	// maxObject bounds a received metadata object in bytes. Several are in memory at
+	// a time; a directory of 16 MiB has a quarter of a million entries.
+	maxObject    = 16 << 20
 	maxRefFile   = 4 << 10
 	maxRedirects = 10
 )
 
-// httpSource is an archive repository behind a web server.
+// httpSource is an archive repository behind web servers. Each file is asked of
+// the first mirror, and where that fails of the next.
 type httpSource struct {
-	client      *http.Client
-	base        *url.URL
-	contentBase *url.URL
-	net         Network
-	meter       *meter
-	log         *slog.Logger
+	client  *http.Client
+	meta    []*url.URL // where everything but the following is
+	content []*url.URL // where file objects and deltas are
+	net     Network
+	cookies []Cookie
+	meter   *meter
+	log     *slog.Logger
+	parts   *parts
+	check   func(mode uint32) error // of file objects; nil: none
+	trusted bool                    // file objects are stored unread
 
-	sumOnce sync.Mutex
-	sum     *summary // nil after loading: the remote has none
-	loaded  bool
+	linked []byte // the summary, when a metalink told where it is
 }
 
-func newHTTP(r Remote, n Network, m *meter, log *slog.Logger) (*httpSource, error) {
-	n.setDefaults()
-	base, err := url.Parse(r.URL)
+// httpOptions are what newHTTP needs beside the remote.
+type httpOptions struct {
+	net     Network
+	cookies []Cookie
+	meter   *meter
+	log     *slog.Logger
+	parts   *parts
+	check   func(mode uint32) error
+	trusted bool
+}
+
+// newHTTP resolves where the remote is: mirror lists and metalinks are fetched.
+func newHTTP(ctx context.Context, r Remote, o httpOptions) (*httpSource, error) {
+	o.net.setDefaults()
+	transport, err := newTransport(r, o.net)
 	if err != nil {
 		return nil, err
 	}
-	content := base
-	if r.ContentURL != "" {
-		if content, err = url.Parse(r.ContentURL); err != nil {
-			return nil, err
-		}
-		if content.Scheme != "http" && content.Scheme != "https" {
-			return nil, fmt.Errorf("%w: contenturl %q", ErrUnsupported, clip(r.ContentURL))
-		}
+	h := &httpSource{
+		client: &http.Client{Transport: transport, CheckRedirect: checkRedirect},
+		net:    o.net, cookies: o.cookies, meter: o.meter, log: o.log, parts: o.parts,
+		check: o.check, trusted: o.trusted,
 	}
-	transport, err := newTransport(r, n)
-	if err != nil {
+	if err := h.locate(ctx, r); err != nil {
+		h.close()
 		return nil, err
 	}
-	return &httpSource{
-		client:      &http.Client{Transport: transport, CheckRedirect: checkRedirect},
-		base:        base,
-		contentBase: content,
-		net:         n,
-		meter:       m,
-		log:         log,
-	}, nil
+	return h, nil
+}
+
+func (h *httpSource) locate(ctx context.Context, r Remote) (err error) {
+	if r.Metalink != "" {
+		base, summary, err := h.fromMetalink(ctx, r.Metalink)
+		if err != nil {
+			return err
+		}
+		h.meta, h.linked = []*url.URL{base}, summary
+	} else if h.meta, err = h.bases(ctx, r.URL); err != nil {
+		return err
+	}
+	h.content = h.meta
+	if r.ContentURL == "" {
+		return nil
+	}
+	if h.content, err = h.bases(ctx, r.ContentURL); err != nil {
+		return fmt.Errorf("contenturl: %w", err)
+	}
+	return nil
 }
 
 func (n *Network) setDefaults() {
@@ -96,209 +116,189 @@ func (n *Network) setDefaults() {
 	if n.UserAgent == "" {
 		n.UserAgent = "hostctl/" + version.String()
 	}
+	if n.AppendUserAgent != "" {
+		n.UserAgent += " " + n.AppendUserAgent
+		n.AppendUserAgent = ""
+	}
 }
-
-func newTransport(r Remote, n Network) (*http.Transport, error) {
-	t := &http.Transport{
-		Proxy:                 http.ProxyFromEnvironment,
-		DialContext:           (&net.Dialer{Timeout: n.ConnectTimeout, KeepAlive: 30 * time.Second}).DialContext,
-		TLSHandshakeTimeout:   n.ConnectTimeout,
-		ResponseHeaderTimeout: max(n.LowSpeedTime, n.ConnectTimeout),
-		IdleConnTimeout:       30 * time.Second,
-		MaxIdleConns:          n.Outstanding,
-		MaxIdleConnsPerHost:   n.Outstanding,
-		MaxConnsPerHost:       n.Outstanding,
-		DisableCompression:    true, // objects are compressed already, and ranges need the plain bytes
-		ForceAttemptHTTP2:     !r.NoHTTP2,
-		ReadBufferSize:        64 << 10,
-	}
-	if r.NoHTTP2 {
-		t.Protocols = new(http.Protocols)
-		t.Protocols.SetHTTP1(true)
-	}
-	if r.Proxy != "" {
-		proxy, err := url.Parse(r.Proxy)
-		if err != nil {
-			return nil, fmt.Errorf("parse proxy %q: %w", clip(r.Proxy), err)
-		}
-		t.Proxy = http.ProxyURL(proxy)
-	}
-	cfg, err := tlsConfig(r)
-	t.TLSClientConfig = cfg
-	return t, err
-}
-
-func tlsConfig(r Remote) (*tls.Config, error) {
-	cfg := &tls.Config{MinVersion: tls.VersionTLS12, InsecureSkipVerify: r.TLSPermissive}
-	if r.TLSCAPath != "" {
-		pem, err := os.ReadFile(r.TLSCAPath)
-		if err != nil {
-			return nil, fmt.Errorf("read tls-ca-path: %w", err)
-		}
-		cfg.RootCAs = x509.NewCertPool()
-		if !cfg.RootCAs.AppendCertsFromPEM(pem) {
-			return nil, fmt.Errorf("read tls-ca-path %s: no certificate in it", r.TLSCAPath)
-		}
-	}
-	if r.TLSClientCertPath != "" {
-		cert, err := tls.LoadX509KeyPair(r.TLSClientCertPath, r.TLSClientKeyPath)
-		if err != nil {
-			return nil, fmt.Errorf("load client certificate: %w", err)
-		}
-		cfg.Certificates = []tls.Certificate{cert}
-	}
-	return cfg, nil
-}
-
-// checkRedirect bounds redirects and never leaves TLS.
-func checkRedirect(req *http.Request, via []*http.Request) error {
-	if len(via) > maxRedirects {
-		return fmt.Errorf("%w: more than %d", errRedirect, maxRedirects)
-	}
-	if via[len(via)-1].URL.Scheme == "https" && req.URL.Scheme != "https" {
-		return fmt.Errorf("%w: from https to %s", errRedirect, req.URL.Redacted())
-	}
-	return nil
-}
-
-var errRedirect = errors.New("redirect refused")
 
 func (h *httpSource) close() { h.client.CloseIdleConnections() }
 
-// get reads a small file; max bounds it in bytes.
-func (h *httpSource) get(ctx context.Context, base *url.URL, name string, max int64) ([]byte, error) {
-	u := base.JoinPath(name)
-	b, err := h.request(ctx, u)
-	if err != nil {
-		return nil, err
-	}
-	defer b.Close()
-	if b.size > max {
-		return nil, fmt.Errorf("%s: %d bytes, more than the allowed %d", u.Redacted(), b.size, max)
-	}
-	data, err := io.ReadAll(io.LimitReader(b, max+1))
-	if err != nil {
-		return nil, err
-	}
-	if int64(len(data)) > max {
-		return nil, fmt.Errorf("%s: more than the allowed %d bytes", u.Redacted(), max)
-	}
-	return data, nil
+// request says how to get one file.
+type request struct {
+	max  int64       // bytes allowed
+	have *validators // of the copy at hand: an unchanged file is not sent again
 }
 
-// getOptional is get for files that a repository may lack: nil without error.
-// Some object stores answer 403 for what is not there.
-func (h *httpSource) getOptional(ctx context.Context, name string, max int64) ([]byte, bool, error) {
-	data, err := h.get(ctx, h.base, name, max)
+// validators identify a version of a file on a server.
+type validators struct {
+	etag     string
+	modified time.Time
+}
+
+// fetched is a small file.
+type fetched struct {
+	data      []byte
+	unchanged bool // no data: the copy at hand is still the current one
+	validators
+}
+
+// getURL reads a small file.
+func (h *httpSource) getURL(ctx context.Context, u *url.URL, r request) (fetched, error) {
+	b, err := h.begin(ctx, u, transfer{have: r.have})
+	if err != nil {
+		return fetched{}, err
+	}
+	defer b.finish(nil)
+	f := fetched{unchanged: b.unchanged, validators: b.version}
+	if b.unchanged {
+		return f, nil
+	}
+	if b.size > r.max {
+		return f, tooLarge(u, r.max)
+	}
+	if f.data, err = readBounded(b, b.size, r.max); err != nil {
+		return f, err
+	}
+	if int64(len(f.data)) > r.max {
+		return f, tooLarge(u, r.max)
+	}
+	return f, nil
+}
+
+// readBounded reads at most max+1 bytes; size is a hint, -1 for none.
+func readBounded(r io.Reader, size, max int64) ([]byte, error) {
+	const trust = 1 << 20 // announced bytes that are set aside before any has come
+	buf := make([]byte, 0, min(size, trust, max)+1+512)
+	limited := io.LimitReader(r, max+1)
+	for {
+		if len(buf) == cap(buf) {
+			buf = append(buf, 0)[:len(buf)]
+		}
+		n, err := limited.Read(buf[len(buf):cap(buf)])
+		buf = buf[:len(buf)+n]
+		if errors.Is(err, io.EOF) {
+			return buf, nil
+		}
+		if err != nil {
+			return buf, err
+		}
+	}
+}
+
+func tooLarge(u *url.URL, max int64) error {
+	return sayf(ostree.ErrInvalid, "URI %s exceeded maximum size of %d bytes", u.Redacted(), max)
+}
+
+// get asks one mirror after the other.
+func (h *httpSource) get(ctx context.Context, bases []*url.URL, name string, r request) (f fetched, err error) {
+	for i, base := range bases {
+		if f, err = h.getURL(ctx, base.JoinPath(name), r); err == nil || ctx.Err() != nil {
+			return f, err
+		}
+		if i+1 < len(bases) {
+			h.log.Info("try next mirror", "file", name, "error", err)
+		}
+	}
+	return f, err
+}
+
+// absent tells whether an answer means that a file which need not exist does
+// not. Some object stores answer 403 for what is not there.
+func absent(err error) bool {
 	var status *StatusError
-	if errors.As(err, &status) && (errors.Is(err, ErrNotFound) || status.Status == http.StatusForbidden) {
-		return nil, false, nil
-	}
-	return data, err == nil, err
+	return errors.Is(err, ErrNotFound) || errors.As(err, &status) && status.Status == http.StatusForbidden
 }
 
-// loadSummary reads the summary once; nil if the remote has none.
-func (h *httpSource) loadSummary(ctx context.Context) (*summary, error) {
-	h.sumOnce.Lock()
-	defer h.sumOnce.Unlock()
-	if h.loaded {
-		return h.sum, nil
+// file reads a file by its path in the repository.
+func (h *httpSource) file(ctx context.Context, name string, r request) (fetched, error) {
+	if name == "summary" && h.linked != nil {
+		return fetched{data: h.linked}, nil
 	}
-	data, ok, err := h.getOptional(ctx, "summary", maxSummary)
-	if err != nil {
-		return nil, fmt.Errorf("read summary: %w", err)
+	bases := h.meta
+	if isDelta(name) {
+		bases = h.content
 	}
-	if ok {
-		s, err := parseSummary(data)
-		if err != nil {
-			return nil, fmt.Errorf("%s: %w", h.base.JoinPath("summary").Redacted(), err)
+	return h.get(ctx, bases, name, r)
+}
+
+func (h *httpSource) metadata(ctx context.Context, n ostree.ObjectName, max int64) ([]byte, error) {
+	bases := h.content
+	if n.Type == ostree.TypeCommitMeta {
+		bases = h.meta
+	}
+	f, err := h.get(ctx, bases, ostree.LoosePath(n), request{max: max})
+	return f.data, err
+}
+
+func (h *httpSource) store(ctx context.Context, t *ostree.Txn, c ostree.Checksum) (n int64, err error) {
+	name := ostree.ObjectName{Checksum: c, Type: ostree.TypeFile}
+	for i, base := range h.content {
+		u := base.JoinPath(ostree.LoosePath(name))
+		if n, err = h.storeFrom(ctx, t, c, u); err == nil || ctx.Err() != nil {
+			return n, err
 		}
-		h.sum = &s
-	}
-	h.loaded = true
-	return h.sum, nil
-}
-
-// checkMode makes sure that the remote is an archive: only its files are what
-// this package can receive. The summary tells the mode; else the config does.
-func (h *httpSource) checkMode(ctx context.Context) error {
-	s, err := h.loadSummary(ctx)
-	if err != nil {
-		return err
-	}
-	mode := ""
-	if s != nil {
-		mode, _ = s.meta.Str("ostree.summary.mode")
-	}
-	if mode == "" {
-		if mode, err = h.configMode(ctx); err != nil {
-			return err
+		if i+1 < len(h.content) {
+			h.log.Info("try next mirror", "object", name.String(), "error", err)
 		}
 	}
-	if m, err := ostree.ParseMode(mode); err != nil || m != ostree.ModeArchive {
-		return fmt.Errorf("%w: %s is a repository of mode %q, not an archive", ErrUnsupported, h.base.Redacted(), clip(mode))
-	}
-	return nil
+	return n, err
 }
 
-func (h *httpSource) configMode(ctx context.Context) (string, error) {
-	data, err := h.get(ctx, h.base, "config", keyfile.MaxSize)
-	if err != nil {
-		return "", fmt.Errorf("read config: %w", err)
+// storeFrom stores a file object. What an earlier pull received of it counts; if
+// the sum is wrong then, it is asked for once more from the start.
+func (h *httpSource) storeFrom(ctx context.Context, t *ostree.Txn, c ostree.Checksum, u *url.URL) (int64, error) {
+	key := c.String() + ".filez"
+	part := h.parts.open(key)
+	resumed := part.size() > 0
+	n, err := h.storeOnce(ctx, t, c, u, part)
+	if err == nil || !resumed || !errors.Is(err, ostree.ErrCorrupt) {
+		return n, err
 	}
-	cfg, err := keyfile.Parse(data)
-	if err != nil {
-		return "", fmt.Errorf("%s: %w", h.base.JoinPath("config").Redacted(), err)
-	}
-	return cfg.StringOr("core", "mode", "bare")
+	h.log.Warn("drop what was kept of an object", "url", u.Redacted(), "error", err)
+	return h.storeOnce(ctx, t, c, u, h.parts.open(key))
 }
 
-func (h *httpSource) refs(ctx context.Context, want []string) (map[string]ostree.Checksum, error) {
-	s, err := h.loadSummary(ctx)
-	if err != nil {
-		return nil, err
-	}
-	if s != nil {
-		return s.pick(want, h.base.JoinPath("summary").Redacted())
-	}
-	if want == nil {
-		return nil, fmt.Errorf("list refs: %s: %w", h.base.JoinPath("summary").Redacted(), ErrNotFound)
-	}
-	out := map[string]ostree.Checksum{}
-	for _, ref := range want {
-		data, err := h.get(ctx, h.base, "refs/heads/"+ref, maxRefFile)
-		if err != nil {
-			return nil, fmt.Errorf("resolve ref %s: %w", ref, err)
-		}
-		c, err := ostree.ParseChecksum(strings.TrimRight(string(data), "\n"))
-		if err != nil {
-			return nil, fmt.Errorf("resolve ref %s: %w", ref, err)
-		}
-		out[ref] = c
-	}
-	return out, nil
-}
-
-func (h *httpSource) metadata(ctx context.Context, n ostree.ObjectName) ([]byte, error) {
-	if n.Type != ostree.TypeCommitMeta {
-		return h.get(ctx, h.base, ostree.LoosePath(n), ostree.MaxMetadataSize)
-	}
-	data, ok, err := h.getOptional(ctx, ostree.LoosePath(n), ostree.MaxMetadataSize)
-	if err == nil && !ok {
-		err = ErrNotFound
-	}
-	return data, err
-}
-
-func (h *httpSource) content(ctx context.Context, t *ostree.Txn, c ostree.Checksum) (int64, error) {
-	u := h.contentBase.JoinPath(ostree.LoosePath(ostree.ObjectName{Checksum: c, Type: ostree.TypeFile}))
-	b, err := h.request(ctx, u)
+func (h *httpSource) storeOnce(ctx context.Context, t *ostree.Txn, c ostree.Checksum, u *url.URL, part *part) (int64, error) {
+	b, err := h.begin(ctx, u, transfer{part: part, immutable: true})
 	if err != nil {
 		return 0, err
 	}
-	defer b.Close()
-	if err := t.WriteArchived(ctx, c, b); err != nil {
-		return b.off, fmt.Errorf("%s: %w", u.Redacted(), err)
+	if err = h.write(ctx, t, c, b); err != nil {
+		err = fmt.Errorf("%s: %w", u.Redacted(), err)
 	}
-	return b.off, nil
+	b.finish(err)
+	return b.off, err
+}
+
+func (h *httpSource) write(ctx context.Context, t *ostree.Txn, c ostree.Checksum, b *body) error {
+	var r io.Reader = b
+	if h.check != nil {
+		checked, err := checkedMode(b, c, h.check)
+		if err != nil {
+			return err
+		}
+		r = checked
+	}
+	if h.trusted {
+		return t.ImportArchived(ctx, c, r)
+	}
+	return t.WriteArchived(ctx, c, r)
+}
+
+// open starts the transfer of a big file: a part of a delta. key names what is
+// kept of it across interruptions.
+func (h *httpSource) open(ctx context.Context, name, key string) (stream, error) {
+	var err error
+	for _, base := range h.content {
+		var b *body
+		b, err = h.begin(ctx, base.JoinPath(name), transfer{part: h.parts.open(key), immutable: true})
+		if err == nil {
+			return b, nil
+		}
+		if ctx.Err() != nil {
+			break
+		}
+	}
+	return nil, err
 }

@@ -97,11 +97,23 @@ func TestRemoteDefaultsAreSafe(t *testing.T) {
 	}
 	for _, bad := range []Remote{
 		{Name: "a/b", URL: "http://x"}, {Name: `a"`, URL: "http://x"}, {Name: "..", URL: "http://x"}, {Name: "o"},
-		{Name: "x", URL: "ftp://x"}, {Name: "x", URL: "relative"}, {Name: "x", URL: "file://host/x"},
-		{Name: "x", URL: "http://x", Branches: []string{"../y"}}, {Name: "x", URL: "https://x", TLSClientKeyPath: "/k"},
+		{Name: "x", URL: "http://x", Branches: []string{"../y"}},
 	} {
 		if err := AddRemote(r, bad, AddOptions{}); err == nil {
 			t.Errorf("accepted %+v", bad)
+		}
+	}
+	// As with the real tool these can be written down; a pull refuses them.
+	for _, bad := range []Remote{
+		{Name: "x", URL: "ftp://x"}, {Name: "x", URL: "relative"}, {Name: "x", URL: "file://host/x"},
+		{Name: "x", URL: "https://x", TLSClientKeyPath: "/k"}, {Name: "x", CustomBackend: "other"},
+	} {
+		bad.NoGPGVerify = true
+		must(t, AddRemote(r, bad, AddOptions{Force: true}))
+		loaded, err := LoadRemote(r, "x")
+		must(t, err)
+		if _, err := Pull(t.Context(), r, loaded, Request{Refs: []string{"y"}}); err == nil {
+			t.Errorf("pulled from %+v", bad)
 		}
 	}
 	must(t, AddRemote(r, Remote{Name: "u", URL: "https://example.com"}, AddOptions{Set: [][2]string{{"unconfigured-state", "register first"}}}))
@@ -116,13 +128,13 @@ func FuzzSummary(f *testing.F) {
 	f.Add([]byte{0})
 	f.Add([]byte("t/v1\x00\x00\x00\x00\x6e\x00\x00\x00\x00\x00\x00\x00"))
 	f.Fuzz(func(t *testing.T, data []byte) {
-		s, err := parseSummary(data)
+		s, err := parseSummary(data, nil)
 		if err != nil {
 			return
 		}
-		for name := range s.refs {
-			if err := ostree.CheckRef(name); err != nil {
-				t.Fatalf("accepted ref %q", name)
+		for _, w := range s.all() {
+			if err := ostree.CheckRef(w.ref); err != nil {
+				t.Fatalf("accepted ref %q", w.ref)
 			}
 		}
 	})

@@ -51,32 +51,57 @@ func (e *TransferError) Error() string { return e.URL + ": " + e.Err.Error() }
 
 func (e *TransferError) Unwrap() error { return e.Err }
 
-var errStalled = errors.New("transfer is too slow")
+var (
+	errStalled = errors.New("transfer is too slow")
+	// errCut hides what the HTTP client says, which would pass for damaged content.
+	errCut   = errors.New("Download incomplete")
+	errRange = errors.New("server answered with another range than the one asked for")
+	// errAgain asks for another request at once: the kept copy is of no use.
+	errAgain = errors.New("start the transfer again")
+)
+
+// transfer says how to get a file.
+type transfer struct {
+	have *validators // send nothing if the file is still of this version
+	part *part       // where the bytes are kept while they arrive
+	// immutable files have the same bytes whenever they are asked for: the rest of
+	// one can be asked for even of a server that gives no validator.
+	immutable bool
+}
 
 // body is a response that survives broken connections: it asks for the rest
 // and goes on where it was. If the file changed in between, what it delivers is
 // wrong; all callers compare checksums or parse strictly.
 type body struct {
+	transfer
 	h    *httpSource
 	ctx  context.Context
 	url  *url.URL
-	size int64 // bytes announced, -1 if unknown
+	size int64 // bytes of the file, -1 if unknown
+
+	version   validators // of the response
+	unchanged bool       // the server sends nothing: see transfer.have
 
 	res     *http.Response
 	cancel  context.CancelCauseFunc
-	etag    string
-	off     int64
+	tag     string // what If-Range compares with
+	off     int64  // bytes delivered
+	pos     int64  // bytes at hand: delivered, or kept from an earlier pull
+	whole   bool   // the server does not give ranges
 	retries int
 	speed   speed
 }
 
-// request starts a transfer.
-func (h *httpSource) request(ctx context.Context, u *url.URL) (*body, error) {
-	b := &body{h: h, ctx: ctx, url: u}
+// begin starts a transfer.
+func (h *httpSource) begin(ctx context.Context, u *url.URL, t transfer) (*body, error) {
+	b := &body{transfer: t, h: h, ctx: ctx, url: u, size: -1}
+	if tag, ok := t.part.from(u.String()); ok {
+		b.tag, b.pos = tag, t.part.size()
+	}
 	if err := b.connect(); err != nil {
+		t.part.close(err)
 		return nil, err
 	}
-	b.size = b.res.ContentLength
 	return b, nil
 }
 
@@ -86,6 +111,9 @@ func (b *body) connect() error {
 		wait, err := b.try()
 		if err == nil {
 			return nil
+		}
+		if errors.Is(err, errAgain) {
+			continue // at most once: nothing is kept any more
 		}
 		if err := b.pause(wait, err); err != nil {
 			return err
@@ -103,7 +131,7 @@ func (b *body) pause(wait time.Duration, cause error) error {
 	var dns *net.DNSError
 	absent := errors.Is(cause, syscall.ECONNREFUSED) || errors.As(cause, &dns) && dns.IsNotFound
 	absent = absent && b.h.meter.received() == 0
-	if absent || !transient(cause) || b.retries >= b.h.net.Retries {
+	if absent || !b.transient(cause) || b.retries >= b.h.net.Retries {
 		return b.final(cause)
 	}
 	if wait == 0 {
@@ -135,13 +163,33 @@ func (b *body) final(err error) error {
 }
 
 // transient tells errors that another try may cure.
-func transient(err error) bool {
+func (b *body) transient(err error) bool {
 	var status *StatusError
 	if errors.As(err, &status) {
 		return status.Status >= 500 && status.Status != http.StatusNotImplemented ||
 			status.Status == http.StatusRequestTimeout || status.Status == http.StatusTooManyRequests
 	}
-	return !errors.Is(err, errRedirect) && !errors.Is(err, errRange) && !isCertificate(err)
+	return !b.h.net.FailOnNetworkErrors && !errors.Is(err, errRedirect) && !isCertificate(err)
+}
+
+// prepare writes the headers of the next request.
+func (b *body) prepare(req *http.Request) {
+	for k, v := range b.h.net.Header {
+		req.Header.Set(k, v)
+	}
+	req.Header.Set("User-Agent", b.h.net.UserAgent)
+	addCookies(req, b.h.cookies, time.Now())
+	if b.have != nil && b.have.etag != "" {
+		req.Header.Set("If-None-Match", b.have.etag)
+	} else if b.have != nil && !b.have.modified.IsZero() {
+		req.Header.Set("If-Modified-Since", b.have.modified.UTC().Format(http.TimeFormat))
+	}
+	if b.pos > 0 && !b.whole && (b.tag != "" || b.immutable) {
+		req.Header.Set("Range", "bytes="+strconv.FormatInt(b.pos, 10)+"-")
+		if b.tag != "" {
+			req.Header.Set("If-Range", b.tag)
+		}
+	}
 }
 
 // try sends one request for what is still missing. wait is what the server
@@ -153,21 +201,14 @@ func (b *body) try() (wait time.Duration, err error) {
 		cancel(nil)
 		return 0, err
 	}
-	for k, v := range b.h.net.Header {
-		req.Header.Set(k, v)
-	}
-	req.Header.Set("User-Agent", b.h.net.UserAgent)
-	if b.off > 0 && b.etag != "" {
-		req.Header.Set("Range", "bytes="+strconv.FormatInt(b.off, 10)+"-")
-		req.Header.Set("If-Range", b.etag)
-	}
+	b.prepare(req)
 	b.h.meter.requests.Add(1)
 	res, err := b.h.client.Do(req)
 	if err != nil {
 		cancel(nil)
 		return 0, err
 	}
-	if err := b.accept(res); err != nil {
+	if err := b.accept(res); err != nil || b.unchanged {
 		limit := time.AfterFunc(drainTime, func() { cancel(nil) })
 		_, _ = io.CopyN(io.Discard, res.Body, drainLimit)
 		limit.Stop()
@@ -182,36 +223,68 @@ func (b *body) try() (wait time.Duration, err error) {
 
 // accept checks the status, and for a range that it is the one asked for.
 func (b *body) accept(res *http.Response) error {
-	switch {
-	case res.StatusCode == http.StatusOK:
-		b.res = res
-		b.etag = ""
-		if tag := res.Header.Get("ETag"); strings.HasPrefix(tag, `"`) {
-			b.etag = tag
-		}
+	switch res.StatusCode {
+	case http.StatusOK:
+		b.acceptWhole(res)
 		return nil
-	case res.StatusCode == http.StatusPartialContent && b.off > 0:
-		if !strings.HasPrefix(res.Header.Get("Content-Range"), fmt.Sprintf("bytes %d-", b.off)) {
+	case http.StatusPartialContent:
+		if b.pos == 0 {
+			break
+		}
+		if !strings.HasPrefix(res.Header.Get("Content-Range"), fmt.Sprintf("bytes %d-", b.pos)) {
+			b.whole = true
 			return errRange
 		}
 		b.res = res
+		if res.ContentLength >= 0 {
+			b.size = b.pos + res.ContentLength
+		}
 		return nil
+	case http.StatusNotModified:
+		if b.unchanged = b.have != nil; b.unchanged {
+			return nil
+		}
+	case http.StatusRequestedRangeNotSatisfiable:
+		if b.off == 0 && b.pos > 0 {
+			b.pos, b.whole = 0, true
+			return errAgain
+		}
 	}
 	return &StatusError{URL: b.url.Redacted(), Status: res.StatusCode}
 }
 
-var errRange = errors.New("server answered with another range than the one asked for")
+// acceptWhole takes a response that begins at the start of the file. As long as
+// nothing was delivered, what was kept of another version is forgotten.
+func (b *body) acceptWhole(res *http.Response) {
+	b.res = res
+	b.version = validators{etag: res.Header.Get("ETag")}
+	if t, err := http.ParseTime(res.Header.Get("Last-Modified")); err == nil {
+		b.version.modified = t
+	}
+	b.tag = ""
+	if strings.HasPrefix(b.version.etag, `"`) {
+		b.tag = b.version.etag
+	} else if !b.version.modified.IsZero() {
+		b.tag = res.Header.Get("Last-Modified")
+	}
+	b.size = res.ContentLength
+	if b.off == 0 {
+		b.pos = 0
+		b.part.begin(b.url.String(), b.tag, b.size)
+	}
+}
 
-// skip drops what was delivered before, when the server sent the whole file.
+// skip drops what is at hand already, when the server sent the whole file.
 func (b *body) skip() error {
-	if b.off == 0 || b.res.StatusCode == http.StatusPartialContent {
+	if b.pos == 0 || b.res.StatusCode == http.StatusPartialContent {
 		return nil
 	}
-	for left := b.off; left > 0; {
-		n, err := b.readOnce(make([]byte, min(left, 32<<10)))
+	buf := make([]byte, 32<<10)
+	for left := b.pos; left > 0; {
+		n, err := b.readOnce(buf[:min(left, int64(len(buf)))])
 		left -= int64(n)
 		if errors.Is(err, io.EOF) && left > 0 {
-			err = io.ErrUnexpectedEOF
+			err = errCut
 		}
 		if err != nil && left > 0 {
 			b.drop()
@@ -232,11 +305,19 @@ func (b *body) readOnce(p []byte) (int, error) {
 	if err != nil && !errors.Is(err, io.EOF) && b.speed.stalled.Load() {
 		err = errStalled
 	}
+	if errors.Is(err, io.ErrUnexpectedEOF) {
+		err = errCut
+	}
 	return n, err
 }
 
 // Read delivers the next bytes, across reconnects.
 func (b *body) Read(p []byte) (int, error) {
+	if b.off < b.pos {
+		n, err := b.part.readAt(p, b.off)
+		b.off += int64(n)
+		return n, err
+	}
 	for {
 		if b.res == nil {
 			if err := b.connect(); err != nil {
@@ -244,7 +325,9 @@ func (b *body) Read(p []byte) (int, error) {
 			}
 		}
 		n, err := b.readOnce(p)
+		b.part.add(p[:n])
 		b.off += int64(n)
+		b.pos = b.off
 		if err == nil || errors.Is(err, io.EOF) {
 			return n, err
 		}
@@ -266,12 +349,13 @@ func (b *body) drop() {
 	b.res = nil
 }
 
-// Close ends the transfer. The connection serves the next request if the body
-// was read to its end.
-func (b *body) Close() {
+// finish ends the transfer; err is what became of the content. The connection
+// serves the next request if the body was read to its end.
+func (b *body) finish(err error) {
 	if b.res != nil {
 		b.drop()
 	}
+	b.part.close(err)
 }
 
 // retryAfter reads the wait that a server asks for, in seconds.

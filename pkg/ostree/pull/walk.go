@@ -4,13 +4,19 @@ package pull
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"path"
+	"strings"
 	"sync"
 
 	"github.com/hostctl/hostctl/pkg/ostree"
 )
 
-const defaultOutstanding = 8
+const (
+	defaultOutstanding = 8
+	maxTreeDepth       = 4096
+)
 
 // walk receives the closure of some trees. Directories come before files, so
 // that the number of objects is known early. What the repository has is not
@@ -22,38 +28,61 @@ type walk struct {
 	mu      sync.Mutex
 	wake    *sync.Cond
 	meta    []job
-	content []job
-	seen    map[ostree.ObjectName]struct{}
+	content []ostree.Checksum
+	seen    map[ostree.Checksum]seen
+	paths   map[pathJob]struct{} // with subpaths, what is below depends on the path
 	running int
 	err     error
 }
 
-// job is an object to receive, or with raw a stored directory to read.
+// seen is a set of object types.
+type seen uint8
+
+// job is a directory or its metadata. path, with a slash at its end, is kept only
+// where subpaths make a difference.
 type job struct {
 	ostree.ObjectName
-	raw []byte
+	path  string
+	depth int
+}
+
+type pathJob struct {
+	tree ostree.Checksum
+	path string
 }
 
 func newWalk(p *puller) *walk {
-	w := &walk{p: p, seen: map[ostree.ObjectName]struct{}{}}
+	w := &walk{p: p, seen: map[ostree.Checksum]seen{}, paths: map[pathJob]struct{}{}}
 	w.wake = sync.NewCond(&w.mu)
 	return w
 }
 
-// add queues an object unless it was queued before or needs nothing.
-func (w *walk) add(n ostree.ObjectName) error {
+// fresh tells whether an object is met for the first time.
+func (w *walk) fresh(j job) bool {
+	bit := seen(1) << j.Type
 	w.mu.Lock()
-	_, known := w.seen[n]
-	w.seen[n] = struct{}{}
-	w.mu.Unlock()
-	if known {
+	defer w.mu.Unlock()
+	if j.path != "" && j.Type == ostree.TypeDirTree {
+		k := pathJob{j.Checksum, j.path}
+		_, known := w.paths[k]
+		w.paths[k] = struct{}{}
+		return !known
+	}
+	known := w.seen[j.Checksum]
+	w.seen[j.Checksum] = known | bit
+	return known&bit == 0
+}
+
+// add queues an object unless it was queued before or needs nothing.
+func (w *walk) add(j job) error {
+	if !w.fresh(j) {
 		return nil
 	}
-	stored, raw, err := w.lookUp(n)
+	stored, err := w.has(j.ObjectName)
 	if err != nil {
-		return fmt.Errorf("look up object %s: %w", n, err)
+		return fmt.Errorf("look up object %s: %w", j, err)
 	}
-	if stored && n.Type != ostree.TypeDirTree {
+	if stored && j.Type != ostree.TypeDirTree {
 		return nil
 	}
 	if !stored {
@@ -61,26 +90,22 @@ func (w *walk) add(n ostree.ObjectName) error {
 	}
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	if n.Type == ostree.TypeFile {
-		w.content = append(w.content, job{n, raw})
+	if j.Type == ostree.TypeFile {
+		w.content = append(w.content, j.Checksum)
 	} else {
-		w.meta = append(w.meta, job{n, raw})
+		w.meta = append(w.meta, j)
 	}
 	w.wake.Signal()
 	return nil
 }
 
-// lookUp asks the transaction, which also knows what a killed pull left behind,
-// and reads a stored directory.
-func (w *walk) lookUp(n ostree.ObjectName) (stored bool, raw []byte, err error) {
+// has asks the transaction, which also knows what a killed pull left behind.
+func (w *walk) has(n ostree.ObjectName) (stored bool, err error) {
 	err = w.p.batch.write(func(t *ostree.Txn) (int64, error) {
 		stored, err = t.Has(n)
-		if err == nil && stored && n.Type == ostree.TypeDirTree {
-			raw, err = t.LoadRaw(n)
-		}
 		return 0, err
 	})
-	return stored, raw, err
+	return stored, err
 }
 
 // run works until the queue is empty, an object fails or ctx ends.
@@ -97,11 +122,11 @@ func (w *walk) run(ctx context.Context) error {
 	for range workers {
 		wg.Go(func() {
 			for {
-				n, ok := w.next()
+				j, ok := w.next()
 				if !ok {
 					return
 				}
-				err := w.object(ctx, n)
+				err := w.object(ctx, j)
 				if err != nil {
 					w.fail(err)
 					cancel(err)
@@ -125,13 +150,17 @@ func (w *walk) next() (job, bool) {
 			w.wake.Broadcast()
 			return job{}, false
 		}
-		for _, queue := range []*[]job{&w.meta, &w.content} {
-			if k := len(*queue); k > 0 {
-				n := (*queue)[k-1]
-				*queue = (*queue)[:k-1]
-				w.running++
-				return n, true
-			}
+		if k := len(w.meta); k > 0 {
+			j := w.meta[k-1]
+			w.meta = w.meta[:k-1]
+			w.running++
+			return j, true
+		}
+		if k := len(w.content); k > 0 {
+			c := w.content[k-1]
+			w.content = w.content[:k-1]
+			w.running++
+			return job{ObjectName: ostree.ObjectName{Checksum: c, Type: ostree.TypeFile}}, true
 		}
 		w.wake.Wait()
 	}
@@ -167,60 +196,130 @@ func (w *walk) object(ctx context.Context, j job) error {
 	return err
 }
 
+// file stores a content object, from a cache if one has it.
 func (w *walk) file(ctx context.Context, n ostree.ObjectName) error {
-	err := w.p.batch.write(func(t *ostree.Txn) (int64, error) { return w.p.src.content(ctx, t, n.Checksum) })
+	src, imported := w.p.src, w.p.local != nil
+	for _, c := range w.p.caches {
+		found, err := c.has(n)
+		if err != nil {
+			return err
+		}
+		if found {
+			src, imported = c, true
+			break
+		}
+	}
+	err := w.p.batch.write(func(t *ostree.Txn) (int64, error) { return src.store(ctx, t, n.Checksum) })
+	if errors.Is(err, ostree.ErrCorrupt) {
+		return fmt.Errorf("Corrupted file object %s: %w", n, err) //nolint:staticcheck // ST1005: the words scripts look for
+	}
 	if err != nil {
 		return fmt.Errorf("receive object %s: %w", n, err)
 	}
-	w.p.meter.object(n.Type)
+	w.p.meter.object(n.Type, imported)
 	return nil
 }
 
 // receive fetches and stores a metadata object.
 func (w *walk) receive(ctx context.Context, n ostree.ObjectName) ([]byte, error) {
-	raw, err := w.p.src.metadata(ctx, n)
+	raw, imported, err := w.p.metadata(ctx, n, maxObject)
 	if err != nil {
 		return nil, fmt.Errorf("receive object %s: %w", n, err)
 	}
 	err = w.p.batch.write(func(t *ostree.Txn) (int64, error) {
-		return int64(len(raw)), t.WriteMetadataExpected(ctx, n, raw)
+		return int64(len(raw)), w.p.storeMeta(ctx, t, n, raw)
 	})
 	if err != nil {
-		return nil, fmt.Errorf("store object %s: %w", n, err)
+		return nil, storeError(n, err)
 	}
-	w.p.meter.object(n.Type)
+	w.p.meter.object(n.Type, imported)
 	return raw, nil
+}
+
+// storeError says like libostree which file name makes an object unacceptable.
+func storeError(n ostree.ObjectName, err error) error {
+	if text, ok := ostree.Words(err); ok {
+		return &condition{n.String() + ": " + text, err}
+	}
+	return fmt.Errorf("store object %s: %w", n, err)
 }
 
 // tree makes sure that a directory is stored and queues what it lists.
 func (w *walk) tree(ctx context.Context, j job) error {
-	raw := j.raw
-	if raw == nil {
-		var err error
-		if raw, err = w.receive(ctx, j.ObjectName); err != nil {
-			return err
+	var raw []byte
+	var stored bool
+	err := w.p.batch.write(func(t *ostree.Txn) (n int64, err error) {
+		if stored, err = t.Has(j.ObjectName); stored && err == nil {
+			raw, err = t.LoadRaw(j.ObjectName)
 		}
+		return 0, err
+	})
+	if err == nil && !stored {
+		raw, err = w.receive(ctx, j.ObjectName)
+	}
+	if err != nil {
+		return err
 	}
 	tree, err := ostree.ParseDirTree(raw)
 	if err != nil {
 		return fmt.Errorf("read object %s: %w", j, err)
 	}
-	for _, d := range tree.Dirs {
-		if err := w.addDir(d.Tree, d.Meta); err != nil {
+	for _, f := range tree.Files {
+		if !w.wanted(j.path, f.Name, false) {
+			continue
+		}
+		if err := w.add(job{ObjectName: ostree.ObjectName{Checksum: f.Checksum, Type: ostree.TypeFile}}); err != nil {
 			return err
 		}
 	}
-	for _, f := range tree.Files {
-		if err := w.add(ostree.ObjectName{Checksum: f.Checksum, Type: ostree.TypeFile}); err != nil {
+	if j.depth == maxTreeDepth {
+		return fmt.Errorf("read object %s: %w: directories nested too deeply", j, ostree.ErrInvalid)
+	}
+	for _, d := range tree.Dirs {
+		if !w.wanted(j.path, d.Name, true) {
+			continue
+		}
+		if err := w.dir(j.path+d.Name+"/", j.depth+1, d.Tree, d.Meta); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-func (w *walk) addDir(tree, meta ostree.Checksum) error {
-	if err := w.add(ostree.ObjectName{Checksum: tree, Type: ostree.TypeDirTree}); err != nil {
+func (w *walk) addDir(at string, tree, meta ostree.Checksum) error { return w.dir(at, 0, tree, meta) }
+
+func (w *walk) dir(at string, depth int, tree, meta ostree.Checksum) error {
+	if len(w.p.req.Subpaths) == 0 {
+		at = ""
+	}
+	t := job{ostree.ObjectName{Checksum: tree, Type: ostree.TypeDirTree}, at, depth}
+	if err := w.add(t); err != nil {
 		return err
 	}
-	return w.add(ostree.ObjectName{Checksum: meta, Type: ostree.TypeDirMeta})
+	return w.add(job{ObjectName: ostree.ObjectName{Checksum: meta, Type: ostree.TypeDirMeta}})
+}
+
+// wanted tells whether an entry of the directory at is one of the subpaths, below
+// one, or a directory that leads to one.
+func (w *walk) wanted(at, name string, dir bool) bool {
+	if len(w.p.req.Subpaths) == 0 {
+		return true
+	}
+	full := at + name
+	for _, s := range w.p.req.Subpaths {
+		switch {
+		case s == "/", full == s, strings.HasPrefix(full, s+"/"):
+			return true
+		case dir && strings.HasPrefix(s, full+"/"):
+			return true
+		}
+	}
+	return false
+}
+
+func cleanSubpath(s string) (string, error) {
+	if !strings.HasPrefix(s, "/") {
+		return "", fmt.Errorf("%w: subpath %q does not begin with a slash", ostree.ErrInvalid, clip(s))
+	}
+	return path.Clean(s), nil
 }

@@ -312,7 +312,7 @@ func TestKeysThatCannotBeHonoured(t *testing.T) {
 		`repo-metadata = "detached"`:                             "repo-metadata",
 		`advisories-metadata = "disabled"`:                       "",
 		`advisories-metadata = "inline"`:                         "advisories-metadata",
-		`gpg-key = "ABCD"`:                                       "gpg-key",
+		`gpg-key = "ABCD"`:                                       "",
 		`lockfile-repos = ["pool"]`:                              "lockfile-repos",
 		`container = true`:                                       "",
 		`container-cmd = ["/bin/sh"]`:                            "container-cmd",

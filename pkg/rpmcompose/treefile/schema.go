@@ -56,7 +56,7 @@ func fields() []field {
 		{name: "edition", shape: shapeStringOrInt, enum: []string{"2014", "2024"}},
 		{name: "ref", shape: shapeString},
 		{name: "metadata", shape: shapeMap, merge: mergeKeys},
-		{name: "gpg-key", shape: shapeString, why: "commits are not signed while composing: remove the key"},
+		{name: "gpg-key", shape: shapeString},
 		{name: "basearch", shape: shapeString},
 		{name: "releasever", shape: shapeStringOrInt},
 		{name: "variables", shape: shapeVars, merge: mergeNone},
