@@ -13,7 +13,7 @@ export PATH := $(CURDIR)/build/go/bin:$(PATH):/usr/local/go/bin:/usr/sbin:/sbin
 LDFLAGS := -s -w -X github.com/hostctl/hostctl/internal/version.Version=$(VERSION)
 BUILD   := $(GO) build -trimpath -buildvcs=false -ldflags "$(LDFLAGS)"
 
-.PHONY: all build setup-build setup-compose setup-test demo demo-quick test unit race vet lint interop libostree bench-ostree vm crash-vm install rpmroot rpm clean
+.PHONY: all build setup-build setup-compose setup-test demo demo-quick test unit race vet lint interop libostree ostree-tests bench-ostree vm crash-vm install rpmroot rpm clean
 
 all: build
 
@@ -55,7 +55,7 @@ demo: setup-compose rpmroot
 demo-quick: setup-compose rpmroot
 	@$(GO) run ./tests/demo --quick
 
-test: setup-test vet unit libostree interop vm
+test: setup-test vet unit libostree ostree-tests interop vm
 
 unit:
 	$(GO) test ./...
@@ -75,6 +75,10 @@ interop: setup-test rpmroot
 	HOSTCTL_E2E=tree $(GO) test -count=1 -v -timeout 40m ./tests/e2e
 	HOSTCTL_TESTDISTRO=$(CURDIR)/build/lab/distro/v1 HOSTCTL_TESTDISTRO_NO_INITRAMFS=1 \
 		$(GO) test -count=1 -v -timeout 20m -run TestDistro ./pkg/rpmcompose/postprocess
+
+# libostree's own test scripts with its program and with ours.
+ostree-tests: setup-test
+	$(GO) run ./tests/interop $(INTEROPFLAGS)
 
 # Random trees written by libostree and read by us, and the reverse.
 libostree: setup-test

@@ -1,0 +1,296 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package crash
+
+import (
+	"context"
+	"fmt"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/hostctl/hostctl/internal/fsx"
+	"github.com/hostctl/hostctl/pkg/ostree"
+)
+
+func needTool(t testing.TB, name string) {
+	t.Helper()
+	if _, err := exec.LookPath(name); err == nil {
+		return
+	}
+	if os.Getenv("CI") == "true" {
+		t.Fatalf("%s is not installed: run dist/setup.sh test", name)
+	}
+	t.Skipf("%s is not installed", name)
+}
+
+// program builds hostctl and gives it under the name ostree.
+func program(t testing.TB) string {
+	t.Helper()
+	needTool(t, "strace")
+	needTool(t, "ostree")
+	bin := filepath.Join(t.TempDir(), "ostree")
+	cmd := exec.Command("go", "build", "-o", bin, "./cmd/hostctl")
+	cmd.Dir = "../.."
+	if out, err := cmd.CombinedOutput(); err != nil {
+		t.Fatalf("build hostctl: %v\n%s", err, out)
+	}
+	return bin
+}
+
+func run(t testing.TB, argv ...string) string {
+	t.Helper()
+	out, err := exec.Command(argv[0], argv[1:]...).CombinedOutput()
+	if err != nil {
+		t.Fatalf("%v: %v\n%s", argv, err, out)
+	}
+	return strings.TrimSpace(string(out))
+}
+
+// trees writes two versions of a tree that share some files.
+func trees(t testing.TB, dir string) (v1, v2 string) {
+	t.Helper()
+	v1, v2 = filepath.Join(dir, "v1"), filepath.Join(dir, "v2")
+	for i, root := range []string{v1, v2} {
+		for name, data := range map[string]string{"usr/bin/tool": fmt.Sprint("tool ", i), "usr/lib/same": "same", "usr/share/empty": "",
+			fmt.Sprintf("usr/share/only-%d", i): strings.Repeat("only ", 2000)} {
+			p := filepath.Join(root, name)
+			if err := os.MkdirAll(filepath.Dir(p), 0o755); err != nil {
+				t.Fatal(err)
+			}
+			if err := os.WriteFile(p, []byte(data), 0o644); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if err := os.Symlink("bin/tool", filepath.Join(root, "usr/link")); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return v1, v2
+}
+
+// repo makes a repository with v1, and gives the checksum that ref has.
+func newRepo(t testing.TB, dir, mode, tree string) string {
+	t.Helper()
+	run(t, "ostree", "init", "--repo="+dir, "--mode="+mode)
+	if tree == "" {
+		return ""
+	}
+	return run(t, "ostree", "commit", "--repo="+dir, "--branch=main", "--tree=dir="+tree, "--no-xattrs")
+}
+
+// problem tells what is wrong with a repository after a crash: a ref that is not
+// one of those allowed, or a commit or object that is not whole.
+// The object called damaged may be damaged.
+func problem(ctx context.Context, dir string, allowed map[string][]string, damaged string) error {
+	d, err := fsx.OpenDir(dir)
+	if err != nil {
+		return err
+	}
+	defer d.Close()
+	r, err := ostree.Open(d, ostree.Options{DisableFsync: true})
+	if err != nil {
+		return err
+	}
+	defer r.Close()
+	for ref, sums := range allowed {
+		got := ""
+		if c, err := r.ReadRef(ref); err == nil {
+			got = c.String()
+		}
+		ok := false
+		for _, s := range sums {
+			ok = ok || got == s
+		}
+		if !ok {
+			return fmt.Errorf("ref %s is %q, want one of %q", ref, got, sums)
+		}
+	}
+	refs, err := r.Refs("")
+	if err != nil {
+		return err
+	}
+	for ref, c := range refs {
+		if partial, err := r.CommitPartial(c); err != nil || partial {
+			return fmt.Errorf("ref %s leads to a commit marked partial: %v", ref, err)
+		}
+	}
+	found, err := r.Fsck(ctx, ostree.FsckOptions{})
+	if err != nil {
+		return err
+	}
+	for _, f := range found.Findings {
+		if f.Object.Checksum.String() != damaged {
+			return fmt.Errorf("fsck: %v", found.Findings)
+		}
+	}
+	return nil
+}
+
+// scenario is one operation on a repository.
+type scenario struct {
+	argv    []string
+	allowed map[string][]string // checksums that refs may have, "" for none
+	final   map[string]string   // and those that they have in the end
+	again   bool                // the operation succeeds after every crash
+	damaged string              // object that is damaged until the end
+}
+
+// check crashes the operation everywhere and fails the test if it does harm.
+func (s scenario) check(t *testing.T, root string) {
+	t.Helper()
+	states, err := s.enumerate(t, root)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Logf("%d states", states)
+	if states < 10 {
+		t.Errorf("only %d states: the recording misses something", states)
+	}
+}
+
+func (s scenario) enumerate(t *testing.T, root string) (states int, err error) {
+	t.Helper()
+	rec, err := Record(root, s.argv...)
+	if err != nil {
+		return 0, err
+	}
+	// The operation repeats with the folder at the same place.
+	if err := os.Rename(root, root+".done"); err != nil {
+		return 0, err
+	}
+	err = rec.States(func(st State) error {
+		for _, u := range st.Unsynced {
+			if st.After == "the end" && (strings.HasPrefix(u, "refs") || strings.HasPrefix(u, "objects")) {
+				return fmt.Errorf("a power cut could undo what is done: %s", u)
+			}
+		}
+		for _, powerCut := range []bool{true, false} {
+			states++
+			if err := st.Write(root, powerCut); err != nil {
+				return err
+			}
+			if err := s.one(t, root, st); err != nil {
+				return fmt.Errorf("power cut %v: %w", powerCut, err)
+			}
+			if err := os.RemoveAll(root); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	return states, err
+}
+
+func (s scenario) one(t *testing.T, root string, st State) error {
+	if err := problem(t.Context(), root, s.allowed, s.damaged); err != nil {
+		return err
+	}
+	done := map[string][]string{}
+	for ref, sum := range s.final {
+		done[ref] = []string{sum}
+	}
+	if st.After == "the end" {
+		return problem(t.Context(), root, done, "")
+	}
+	if !s.again || st.Index%4 != 0 {
+		return nil
+	}
+	if out, err := exec.Command(s.argv[0], s.argv[1:]...).CombinedOutput(); err != nil {
+		return fmt.Errorf("again: %w\n%s", err, out)
+	}
+	if err := problem(t.Context(), root, done, ""); err != nil {
+		return fmt.Errorf("again: %w", err)
+	}
+	return nil
+}
+
+func TestCrashes(t *testing.T) {
+	bin := program(t)
+	for _, mode := range []string{"archive", "bare-user"} {
+		t.Run("commit to "+mode, func(t *testing.T) {
+			t.Parallel()
+			dir := t.TempDir()
+			v1, v2 := trees(t, dir)
+			root := filepath.Join(dir, "repo")
+			a := newRepo(t, root, mode, v1)
+			b := newRepo(t, filepath.Join(dir, "other"), mode, v1)
+			argv := []string{bin, "commit", "--repo=" + root, "--branch=main", "--parent=none", "--timestamp=2024-01-01T00:00:00Z", "--tree=dir=" + v2, "--no-xattrs"}
+			argv[2] = "--repo=" + filepath.Join(dir, "other")
+			b = run(t, argv...)
+			argv[2] = "--repo=" + root
+			scenario{argv: argv, allowed: map[string][]string{"main": {a, b}}, final: map[string]string{"main": b}, again: true}.check(t, root)
+		})
+		t.Run("pull into "+mode, func(t *testing.T) {
+			t.Parallel()
+			dir := t.TempDir()
+			v1, v2 := trees(t, dir)
+			server := filepath.Join(dir, "server")
+			a := newRepo(t, server, "archive", v1)
+			web := httptest.NewServer(http.FileServer(http.Dir(server)))
+			defer web.Close()
+			root := filepath.Join(dir, "repo")
+			newRepo(t, root, mode, "")
+			run(t, "ostree", "remote", "add", "--repo="+root, "--no-gpg-verify", "origin", web.URL)
+			argv := []string{bin, "pull", "--repo=" + root, "origin", "main"}
+			run(t, argv...)
+			b := run(t, "ostree", "commit", "--repo="+server, "--branch=main", "--tree=dir="+v2, "--no-xattrs")
+			scenario{argv: argv, allowed: map[string][]string{"origin:main": {a, b}}, final: map[string]string{"origin:main": b}, again: true}.check(t, root)
+		})
+		t.Run("prune "+mode, func(t *testing.T) {
+			t.Parallel()
+			dir := t.TempDir()
+			v1, v2 := trees(t, dir)
+			root := filepath.Join(dir, "repo")
+			newRepo(t, root, mode, v1)
+			b := run(t, "ostree", "commit", "--repo="+root, "--branch=main", "--parent=none", "--tree=dir="+v2, "--no-xattrs")
+			argv := []string{bin, "prune", "--repo=" + root, "--refs-only"}
+			scenario{argv: argv, allowed: map[string][]string{"main": {b}}, final: map[string]string{"main": b}, again: true}.check(t, root)
+		})
+	}
+}
+
+// TestCrashedRepair damages a file and a directory object.
+func TestCrashedRepair(t *testing.T) {
+	bin := program(t)
+	for _, typ := range []string{"filez", "dirtree"} {
+		t.Run(typ, func(t *testing.T) {
+			t.Parallel()
+			dir := t.TempDir()
+			v1, _ := trees(t, dir)
+			root, good := filepath.Join(dir, "repo"), filepath.Join(dir, "good")
+			a := newRepo(t, good, "archive", v1)
+			run(t, "cp", "-a", good, root)
+			objects, err := filepath.Glob(filepath.Join(root, "objects/*/*."+typ))
+			if err != nil || len(objects) == 0 {
+				t.Fatalf("no %s: %v", typ, err)
+			}
+			if err := os.WriteFile(objects[0], []byte("damaged"), 0o644); err != nil {
+				t.Fatal(err)
+			}
+			name := strings.TrimSuffix(filepath.Base(objects[0]), "."+typ)
+			s := scenario{argv: []string{bin, "fsck", "--repo=" + root, "--repair=" + good}, again: true,
+				allowed: map[string][]string{"main": {a}}, final: map[string]string{"main": a}, damaged: filepath.Base(filepath.Dir(objects[0])) + name}
+			s.check(t, root)
+		})
+	}
+}
+
+// TestUnsyncedIsFound shows that the enumeration finds what it is for: with fsync
+// off, a power cut leaves a ref to a commit that is not whole.
+func TestUnsyncedIsFound(t *testing.T) {
+	bin := program(t)
+	dir := t.TempDir()
+	v1, v2 := trees(t, dir)
+	root := filepath.Join(dir, "repo")
+	newRepo(t, root, "archive", v1)
+	run(t, "ostree", "config", "--repo="+root, "set", "core.fsync", "false")
+	s := scenario{argv: []string{bin, "commit", "--repo=" + root, "--branch=main", "--tree=dir=" + v2, "--no-xattrs"}}
+	if _, err := s.enumerate(t, root); err == nil || !strings.Contains(err.Error(), "power cut true") {
+		t.Fatalf("without fsync: %v, want damage after a power cut", err)
+	}
+}
