@@ -230,7 +230,7 @@ func Statfs(fd int) (free, total uint64, err error) {
 func BlockSize(fd int) (int64, error) {
 	var st unix.Statfs_t
 	err := ignoreEINTR(func() error { return unix.Fstatfs(fd, &st) })
-	return int64(st.Bsize), err
+	return st.Bsize, err
 }
 
 // Listxattr lists the attribute names of path without following a link.

@@ -30,6 +30,10 @@
 // below it. Several refs of one transaction are not switched
 // as a set.
 //
+// A directory that a commit consumes is emptied after the refs are replaced; until
+// then its files may be linked into the staging directory or objects/. What a killed
+// transaction left under two names is therefore not taken over.
+//
 // # Concurrency
 //
 // A Repo and a Txn are safe for concurrent use; an MTree is not. Readers take no

@@ -14,8 +14,6 @@ import (
 )
 
 const (
-	// copyCost is about what a copied range costs in operations, in bytes.
-	copyCost = 16
 	// minCopy is the shortest range that is copied rather than repeated.
 	minCopy = 64
 	// copyWholeSize is the size from which a file that hardly changed is copied in

@@ -229,7 +229,7 @@ func (p *puller) storeMeta(ctx context.Context, t *ostree.Txn, n ostree.ObjectNa
 			return err
 		}
 	}
-	if n.Type == ostree.TypeCommit && p.trusts() {
+	if n.Type == ostree.TypeCommit && p.trustsCommits() {
 		return t.ImportMetadata(ctx, n, raw)
 	}
 	return t.WriteMetadataExpected(ctx, n, raw)

@@ -54,7 +54,7 @@ func (h *httpSource) bases(ctx context.Context, where string) ([]*url.URL, error
 	}
 	f, err := h.getURL(ctx, u, request{max: maxMirrorlist})
 	if err != nil {
-		return nil, fmt.Errorf("While fetching mirrorlist '%s': %w", u.Redacted(), err)
+		return nil, fmt.Errorf("While fetching mirrorlist '%s': %w", u.Redacted(), err) //nolint:staticcheck // ST1005: the words scripts know
 	}
 	mirrors := h.firstAlive(ctx, parseMirrorlist(f.data))
 	if len(mirrors) == 0 {

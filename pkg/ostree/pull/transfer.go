@@ -54,7 +54,7 @@ func (e *TransferError) Unwrap() error { return e.Err }
 var (
 	errStalled = errors.New("transfer is too slow")
 	// errCut hides what the HTTP client says, which would pass for damaged content.
-	errCut   = errors.New("Download incomplete")
+	errCut   = errors.New("Download incomplete") //nolint:staticcheck // ST1005: the words scripts know
 	errRange = errors.New("server answered with another range than the one asked for")
 	// errAgain asks for another request at once: the kept copy is of no use.
 	errAgain = errors.New("start the transfer again")

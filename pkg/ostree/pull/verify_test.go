@@ -162,6 +162,29 @@ func TestSignatureOfOtherCommit(t *testing.T) {
 	}
 }
 
+// TestSignedCommitUnderOtherName puts the bytes of a signed commit under the name of
+// another one into a local repository, whose objects are taken as they are.
+func TestSignedCommitUnderOtherName(t *testing.T) {
+	t.Parallel()
+	key := newKey(t)
+	src, dst := newRepo(t, ostree.ModeArchive), newRepo(t, ostree.ModeArchive)
+	a, b := commit(t, src, spec{ref: "main", files: 1}), commit(t, src, spec{ref: "main", files: 2})
+	must(t, src.SignCommit(t.Context(), a, key))
+	meta, err := src.CommitMeta(a)
+	must(t, err)
+	must(t, src.EditCommitMeta(t.Context(), b, func(d *gvariant.Dict) error { *d = meta; return nil }))
+	raw, err := src.LoadRaw(ostree.ObjectName{Checksum: a, Type: ostree.TypeCommit})
+	must(t, err)
+	name := strings.TrimPrefix(pathOf(ostree.ObjectName{Checksum: b, Type: ostree.TypeCommit}), "/")
+	must(t, src.Dir().Remove(name))
+	must(t, src.Dir().WriteFile(name, raw, 0o644))
+	remote := addRemote(t, dst, "file://"+src.Dir().Path(), "gpg-verify=false", "sign-verify=true", "verification-ed25519-key="+key.public)
+	if err := pullTrusted(t, dst, remote, TrustOptions{}); !errors.Is(err, ostree.ErrCorrupt) {
+		t.Error(err)
+	}
+	wantUntouched(t, dst, b)
+}
+
 // summaryOf writes and signs the summary of a repository as of a time.
 func summaryOf(t testing.TB, r *ostree.Repo, key sign.Signer, modified, expires time.Time) {
 	t.Helper()

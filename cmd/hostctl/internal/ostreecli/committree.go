@@ -5,7 +5,6 @@ package ostreecli
 import (
 	"context"
 	"errors"
-	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -82,7 +81,7 @@ func (m *committer) writeTar(ctx context.Context, t *ostree.Txn, tree *ostree.MT
 		}
 		to.Rename = rename
 	}
-	var in io.Reader = m.In
+	in := m.In
 	if path != "-" {
 		f, err := os.Open(path)
 		if err != nil {

@@ -62,7 +62,6 @@ func (o *deltaGenerateOptions) run(ctx context.Context, c *call) error {
 	if g.Dir != nil {
 		defer g.Dir.Close()
 	}
-	name := delta.GenerateResult{}
 	from := "empty"
 	if !g.From.IsZero() {
 		from = g.From.String()
@@ -86,10 +85,11 @@ func (o *deltaGenerateOptions) run(ctx context.Context, c *call) error {
 		}
 	}
 	c.printf("Generating static delta:\n  From: %s\n  To:   %s\n", from, g.To)
-	if name, err = delta.Generate(ctx, c.repo, g); err != nil {
+	made, err := delta.Generate(ctx, c.repo, g)
+	if err != nil {
 		return err
 	}
-	c.reportDelta(name)
+	c.reportDelta(made)
 	return nil
 }
 

@@ -27,7 +27,7 @@ func deviceOf(st fs.FileInfo) uint64 {
 	if !ok {
 		return 0
 	}
-	return uint64(s.Dev)
+	return s.Dev
 }
 
 // mounted are the repositories on removable media, once for every remote whose

@@ -11,7 +11,6 @@ import (
 	"net/url"
 	"os"
 	"slices"
-	"strconv"
 	"strings"
 	"time"
 
@@ -189,11 +188,7 @@ func (c *call) printKey(title, indent string, k sign.Key) {
 // longTime writes a local time as GLib does in the C locale: a day of one digit
 // has a figure space before it.
 func longTime(t time.Time) string {
-	day := strconv.Itoa(t.Local().Day())
-	if len(day) < 2 {
-		day = "\u2007" + day
-	}
-	return t.Local().Format("Mon Jan ") + day + t.Local().Format(" 15:04:05 2006")
+	return strings.Replace(t.Local().Format(time.ANSIC), "  ", " \u2007", 1)
 }
 
 func (c *call) printUserID(u sign.UserID) {

@@ -203,7 +203,7 @@ func TestPullsOverHTTP(t *testing.T) {
 		{args: "--repo=bare-user pull origin main@" + old, counts: true},
 		{args: "--repo=bare-user pull -T origin main@" + old, counts: true},
 		{args: "--repo=bare-user pull --disable-static-deltas origin main"},
-		{args: "--repo=bare-user pull -T origin main@" + old, ownText: true},
+		{args: "--repo=bare-user pull -T origin main@" + old},
 		{args: "--repo=bare-user pull --url=" + "http://127.0.0.1:1/ --network-retries=0 origin main", ownText: true},
 		{args: "--repo=bare-user log origin:main"},
 		{args: "--repo=bare-user fsck -q"},
