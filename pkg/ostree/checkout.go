@@ -98,7 +98,7 @@ func (r *Repo) Checkout(ctx context.Context, commit Checksum, dst *fsx.Dir, name
 	}
 	var w *wordedError
 	if errors.As(err, &w) {
-		return w // the words that scripts look for, with nothing around them
+		return &wordedError{w.text, err} // the words that scripts look for, with nothing around them
 	}
 	return fmt.Errorf("check out %s: %w", commit, err)
 }

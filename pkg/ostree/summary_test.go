@@ -84,7 +84,7 @@ func TestInteropSummaryBytes(t *testing.T) {
 			}
 			commitFiles(t, r, "b", Checksum{}, map[string]string{"x": "1"})
 			commitFiles(t, r, "a/b", Checksum{}, map[string]string{"x": "2"})
-			run(t, "ostree", repoPath(r), "commit", "--branch=v", "--tree=ref=b", "--add-metadata-string=version=7", "-s", "x")
+			run(t, "ostree", repoPath(r), "commit", "--branch=v", "--tree=ref=b", "--timestamp=2023-11-14T22:13:20Z", "--add-metadata-string=version=7", "-s", "x")
 			c.prepare(t, r)
 			args := []string{repoPath(r), "summary", "-u"}
 			var md gvariant.Dict
