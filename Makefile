@@ -86,7 +86,7 @@ libostree: setup-test
 
 # The same work with libostree and with us, in turn; ratios of the medians.
 bench-ostree: setup-compose rpmroot
-	$(GO) run ./tests/bench $(BENCHFLAGS)
+	@$(GO) run ./tests/bench $(BENCHFLAGS)
 
 # A machine in QEMU: boot, upgrade, roll back, be killed twice.
 vm: setup-test rpmroot

@@ -12,6 +12,7 @@ import (
 	"regexp"
 	"runtime"
 	"slices"
+	"strconv"
 	"syscall"
 	"time"
 
@@ -47,7 +48,6 @@ type work struct {
 // sample is what one run took.
 type sample struct {
 	wall   time.Duration
-	cpu    time.Duration
 	maxRSS int64 // bytes
 	size   int64
 }
@@ -105,19 +105,44 @@ func (b *bench) once(ctx context.Context, w work, p int) (s sample, err error) {
 	var out bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &out, &out
 	start := time.Now()
-	if err := cmd.Run(); err != nil {
-		return s, fmt.Errorf("%v: %w\n%s", argv, err, out.Bytes())
+	if err := cmd.Start(); err != nil {
+		return s, err
 	}
+	ended := make(chan struct{})
+	peak := make(chan int64, 1)
+	go func() { peak <- watchMemory(cmd.Process.Pid, ended) }()
+	err = cmd.Wait()
 	s.wall = time.Since(start)
-	s.cpu = cmd.ProcessState.UserTime() + cmd.ProcessState.SystemTime()
-	if u, ok := cmd.ProcessState.SysUsage().(*syscall.Rusage); ok {
-		s.maxRSS = u.Maxrss << 10
+	close(ended)
+	s.maxRSS = <-peak
+	if err != nil {
+		return s, fmt.Errorf("%v: %w\n%s", argv, err, out.Bytes())
 	}
 	if w.size != nil {
 		s.size, err = w.size(dir)
 	}
 	return s, err
 }
+
+// watchMemory gives the peak of a process's resident memory in bytes. What the
+// kernel counts for a finished child begins with the memory of its parent.
+func watchMemory(pid int, ended <-chan struct{}) (peak int64) {
+	for {
+		data, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
+		if m := highWater.FindSubmatch(data); err == nil && m != nil {
+			if n, err := strconv.ParseInt(string(m[1]), 10, 64); err == nil {
+				peak = max(peak, n<<10)
+			}
+		}
+		select {
+		case <-ended:
+			return peak
+		case <-time.After(5 * time.Millisecond):
+		}
+	}
+}
+
+var highWater = regexp.MustCompile(`VmHWM:\s+(\d+) kB`)
 
 func median(list []sample) sample {
 	pick := func(less func(a, b sample) int) sample {
@@ -127,7 +152,6 @@ func median(list []sample) sample {
 	}
 	return sample{
 		wall:   pick(func(a, b sample) int { return int(a.wall - b.wall) }).wall,
-		cpu:    pick(func(a, b sample) int { return int(a.cpu - b.cpu) }).cpu,
 		maxRSS: pick(func(a, b sample) int { return int(a.maxRSS - b.maxRSS) }).maxRSS,
 		size:   list[0].size,
 	}

@@ -16,6 +16,7 @@ import (
 	"path/filepath"
 	"runtime"
 	"strings"
+	"syscall"
 	"time"
 )
 
@@ -55,7 +56,7 @@ func run(ctx context.Context, o options) error {
 			return fmt.Errorf("the scripts need %s: %w", name, err)
 		}
 	}
-	work, err := os.MkdirTemp("", "interop")
+	work, err := os.MkdirTemp(scratch(), "interop")
 	if err != nil {
 		return err
 	}
@@ -79,6 +80,30 @@ func run(ctx context.Context, o options) error {
 		return fmt.Errorf("%d scripts do worse with hostctl: %s", len(worse), strings.Join(worse, " "))
 	}
 	return nil
+}
+
+// scratch is a folder in memory if there is a fitting one: the scripts sync and
+// delete a lot. "" stands for the usual place.
+func scratch() string {
+	const dir, room = "/dev/shm", 2 << 30
+	if os.Getenv("TMPDIR") != "" {
+		return ""
+	}
+	var st syscall.Statfs_t
+	if err := syscall.Statfs(dir, &st); err != nil || st.Bavail*uint64(st.Bsize) < room {
+		return ""
+	}
+	f, err := os.CreateTemp(dir, "interop")
+	if err != nil {
+		return ""
+	}
+	defer os.Remove(f.Name())
+	defer f.Close()
+	// Older kernels have no such attributes in memory; bare-user repositories need them.
+	if syscall.Setxattr(f.Name(), "user.interop", []byte("x"), 0) != nil {
+		return ""
+	}
+	return dir
 }
 
 // ourBin makes a folder in which hostctl is called ostree.
