@@ -9,12 +9,11 @@ import (
 	"github.com/hostctl/hostctl/pkg/ostree/keyfile"
 )
 
-// ConfigValue gives a value of the config as it stands in the file. An absent group
-// or key is an error wrapping ErrNotFound.
+// ConfigValue gives a value of the config, without the escapes of the file. An
+// absent group or key is an error wrapping ErrNotFound.
 func (r *Repo) ConfigValue(group, key string) (string, error) {
-	raw, ok := r.cfg.Get(group, key)
-	if ok {
-		return raw, nil
+	if _, ok := r.cfg.Get(group, key); ok {
+		return r.cfg.GetString(group, key)
 	}
 	if !r.cfg.HasGroup(group) {
 		return "", worded(ErrNotFound, "Key file does not have group “%s”", clip(group))
@@ -22,11 +21,12 @@ func (r *Repo) ConfigValue(group, key string) (string, error) {
 	return "", worded(ErrNotFound, "Key file does not have key “%s” in group “%s”", clip(key), clip(group))
 }
 
-// SetConfigValue sets one value in the config file, durably, as given. The open
-// Repo goes on with the settings that it has: also values that the next Open will
-// refuse are written, so that a config can be changed and repaired.
-func (r *Repo) SetConfigValue(group, key, raw string) error {
-	return r.editConfig(func(cfg *keyfile.File) (bool, error) { return true, cfg.Set(group, key, raw) })
+// SetConfigValue sets one value in the config file, durably; the file gets it with
+// escapes. The open Repo goes on with the settings that it has: also values that the
+// next Open will refuse are written, the mode among them, so that a config can be
+// changed and repaired.
+func (r *Repo) SetConfigValue(group, key, value string) error {
+	return r.editConfig(func(cfg *keyfile.File) (bool, error) { return true, cfg.SetString(group, key, value) })
 }
 
 // UnsetConfigValue removes one value from the config file; an absent one is no

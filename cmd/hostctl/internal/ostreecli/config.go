@@ -5,12 +5,7 @@ package ostreecli
 import (
 	"context"
 	"strings"
-
-	"github.com/hostctl/hostctl/pkg/ostree/keyfile"
 )
-
-// maxConfig bounds the config file, in bytes.
-const maxConfig = keyfile.MaxSize
 
 func configVerb() *verb {
 	var group text
@@ -46,15 +41,17 @@ func (c *call) config(group text) error {
 	if !found {
 		return failf("Key must be of the form \"sectionname.keyname\"")
 	}
-	if op == "get" {
-		return c.configGet(name, key)
+	switch op {
+	case "set":
+		return c.repo.SetConfigValue(name, key, args[1])
+	case "unset":
+		return c.repo.UnsetConfigValue(name, key)
 	}
-	return c.configChange(func(f *keyfile.File) (changed bool, err error) {
-		if op == "unset" {
-			return f.Remove(name, key), nil
-		}
-		return true, f.SetString(name, key, args[1])
-	})
+	value, err := c.repo.ConfigValue(name, key)
+	if err == nil {
+		c.printf("%s\n", value)
+	}
+	return err
 }
 
 func configMissing(op string, group bool) error {
@@ -67,39 +64,4 @@ func configMissing(op string, group bool) error {
 		return failf("Group name and key must be specified")
 	}
 	return failf("KEY must be specified")
-}
-
-func (c *call) configGet(group, key string) error {
-	cfg := c.repo.Config()
-	if !cfg.HasGroup(group) {
-		return failf("Key file does not have group “%s”", group)
-	}
-	if _, ok := cfg.Get(group, key); !ok {
-		return failf("Key file does not have key “%s” in group “%s”", key, group)
-	}
-	v, err := cfg.GetString(group, key)
-	if err != nil {
-		return err
-	}
-	c.printf("%s\n", v)
-	return nil
-}
-
-// configChange rewrites the config file. Unlike Repo.SetConfig it may change any
-// key, the mode included, as scripts do before anything is stored.
-func (c *call) configChange(change func(*keyfile.File) (changed bool, err error)) error {
-	d := c.repo.Dir()
-	data, err := d.ReadFile("config", maxConfig)
-	if err != nil {
-		return err
-	}
-	cfg, err := keyfile.Parse(data)
-	if err != nil {
-		return err
-	}
-	changed, err := change(cfg)
-	if err != nil || !changed {
-		return err
-	}
-	return d.WriteFileAtomic("config", cfg.Bytes(), 0o644)
 }
