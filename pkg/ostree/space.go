@@ -47,6 +47,7 @@ func parseSize(s string) (uint64, error) {
 // budget counts down the blocks of the filesystem that a transaction may still use
 // for content; metadata is free, as in libostree, for it is what cleans up.
 type budget struct {
+	where   string // the repository
 	left    atomic.Int64
 	block   int64 // bytes of a block; 0: no limit
 	percent uint64
@@ -55,7 +56,7 @@ type budget struct {
 
 // newBudget measures the filesystem: what is free above the reserve.
 func (r *Repo) newBudget() (*budget, error) {
-	b := &budget{percent: r.opts.minFreePct, size: r.opts.minFreeBytes}
+	b := &budget{where: r.dir.Path(), percent: r.opts.minFreePct, size: r.opts.minFreeBytes}
 	if b.percent == 0 && b.size == 0 {
 		return b, nil
 	}
@@ -91,7 +92,8 @@ func (b *budget) take(size int64) error {
 	if b.size > 0 {
 		limit = fmt.Sprintf("min-free-space-size %dMB", b.size>>20)
 	}
-	return worded(ErrNoSpace, "%s would be exceeded, at least %s requested", limit, sizeWords(need, b.block))
+	err := worded(ErrNoSpace, "%s would be exceeded, at least %s requested", limit, sizeWords(need, b.block))
+	return fmt.Errorf("no space in %s: %w", b.where, err)
 }
 
 // sizeWords gives a number of blocks in bytes, with a unit of powers of 1000.

@@ -211,7 +211,7 @@ func TestBadInputHostFullDisk(t *testing.T) {
 	size := int64(fs.Blocks-fs.Bfree)*fs.Bsize>>10 + 2<<10 // KiB
 	before := h.state()
 	resize(t, h.disk, fmt.Sprint(size, "k"))
-	refused(t, 4, []string{"upgrade: ", h.repo(), "must remain (core.min-free-space)"}, h.verb("upgrade")...)
+	refused(t, 4, []string{"upgrade: ", "no space in " + h.repo(), "min-free-space-percent '3%' would be exceeded"}, h.verb("upgrade")...)
 	unchanged(t, "the sysroot", before, h.state())
 
 	// Without the reserve, and with a little more space each time, until it fits.

@@ -328,7 +328,7 @@ func TestBadInputComposeFullDisk(t *testing.T) {
 	cache := c.cache
 	c.cache = filepath.Join(tmpfs(t, filepath.Join(dir, "small"), "4m"), "cache")
 	before := listing(t, c.repo)
-	refused(t, 4, []string{"import ", c.cache, "no space left on device"}, c.argv()...)
+	refused(t, 4, []string{"import ", "no space in " + c.cache, "would be exceeded"}, c.argv()...)
 	unchanged(t, "the target repository", before, listing(t, c.repo))
 	c.cache = cache
 
@@ -348,7 +348,7 @@ packages = ["bash", "coreutils", "filesystem", "testdistro-release", "tiny-kerne
 	tool(t, "cp", "-a", c.repo, disk)
 	c.repo = filepath.Join(disk, "repo")
 	before = listing(t, c.repo)
-	refused(t, 4, []string{"commit bad/x86_64", c.repo}, c.argv()...)
+	refused(t, 4, []string{"commit bad/x86_64", "no space in " + c.repo}, c.argv()...)
 	unchanged(t, "the target repository", before, listing(t, c.repo))
 	tool(t, "ostree", "--repo="+c.repo, "fsck", "--quiet")
 
