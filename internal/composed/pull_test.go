@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/hostctl/hostctl/internal/progress"
+	"github.com/hostctl/hostctl/internal/testutil"
 	"github.com/hostctl/hostctl/pkg/ostree"
 	"github.com/hostctl/hostctl/pkg/ostree/pull"
 )
@@ -25,7 +26,7 @@ func openRepo(t testing.TB, path string, mode ostree.Mode) *ostree.Repo {
 	if err := os.MkdirAll(path, 0o755); err != nil {
 		t.Fatal(err)
 	}
-	r, err := ostree.Create(openDir(t, path), mode, ostree.Options{})
+	r, err := ostree.Create(testutil.OpenDir(t, path), mode, ostree.Options{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -37,7 +38,7 @@ func openRepo(t testing.TB, path string, mode ostree.Mode) *ostree.Repo {
 // into repositories of two modes, and lets the real tool pull it on from there.
 func TestPullThroughHandler(t *testing.T) {
 	t.Parallel()
-	ostreeTool := tool(t, "ostree")
+	ostreeTool := testutil.Tool(t, "ostree")
 	base := t.TempDir()
 	src, tree := filepath.Join(base, "src"), filepath.Join(base, "tree")
 	write(t, filepath.Join(tree, "usr/bin/x"), "text")
@@ -45,9 +46,9 @@ func TestPullThroughHandler(t *testing.T) {
 	if err := os.Symlink("../bin/x", filepath.Join(tree, "usr/lib/link")); err != nil {
 		t.Fatal(err)
 	}
-	run(t, ostreeTool, "init", "--repo="+src, "--mode=archive")
-	rev := run(t, ostreeTool, "commit", "--repo="+src, "-b", "os/stable", "--tree=dir="+tree)
-	srv := httptest.NewServer(Handler(openDir(t, src), nil))
+	testutil.Run(t, ostreeTool, "init", "--repo="+src, "--mode=archive")
+	rev := testutil.Run(t, ostreeTool, "commit", "--repo="+src, "-b", "os/stable", "--tree=dir="+tree)
+	srv := httptest.NewServer(Handler(testutil.OpenDir(t, src), nil))
 	t.Cleanup(srv.Close)
 
 	mirror := createRepo(t, ostree.ModeArchive)
@@ -59,15 +60,15 @@ func TestPullThroughHandler(t *testing.T) {
 	if got := res.Refs["os/stable"].String(); got != rev {
 		t.Errorf("pulled %s, want %s", got, rev)
 	}
-	run(t, ostreeTool, "fsck", "--repo="+mirror.Dir().Path())
+	testutil.Run(t, ostreeTool, "fsck", "--repo="+mirror.Dir().Path())
 
-	second := httptest.NewServer(Handler(openDir(t, mirror.Dir().Path()), nil))
+	second := httptest.NewServer(Handler(testutil.OpenDir(t, mirror.Dir().Path()), nil))
 	t.Cleanup(second.Close)
 	dst := filepath.Join(base, "dst")
-	run(t, ostreeTool, "init", "--repo="+dst, "--mode=bare-user")
-	run(t, ostreeTool, "remote", "--repo="+dst, "add", "--no-gpg-verify", "o", second.URL)
-	run(t, ostreeTool, "pull", "--repo="+dst, "o", "os/stable")
-	run(t, ostreeTool, "fsck", "--repo="+dst)
+	testutil.Run(t, ostreeTool, "init", "--repo="+dst, "--mode=bare-user")
+	testutil.Run(t, ostreeTool, "remote", "--repo="+dst, "add", "--no-gpg-verify", "o", second.URL)
+	testutil.Run(t, ostreeTool, "pull", "--repo="+dst, "o", "os/stable")
+	testutil.Run(t, ostreeTool, "fsck", "--repo="+dst)
 }
 
 // benchServer serves the archive HOSTCTL_BENCH_REPO and names the ref
@@ -78,7 +79,7 @@ func benchServer(b *testing.B) (url, ref string) {
 	if path == "" || ref == "" {
 		b.Skip("HOSTCTL_BENCH_REPO and HOSTCTL_BENCH_REF name no archive repository")
 	}
-	srv := httptest.NewServer(Handler(openDir(b, path), nil))
+	srv := httptest.NewServer(Handler(testutil.OpenDir(b, path), nil))
 	b.Cleanup(srv.Close)
 	return srv.URL, ref
 }
@@ -109,12 +110,12 @@ func BenchmarkPull(b *testing.B) {
 
 // BenchmarkOSTreePull is the same work done by the real tool.
 func BenchmarkOSTreePull(b *testing.B) {
-	ostreeTool := tool(b, "ostree")
+	ostreeTool := testutil.Tool(b, "ostree")
 	url, ref := benchServer(b)
 	for b.Loop() {
 		dst := filepath.Join(b.TempDir(), "repo")
-		run(b, ostreeTool, "init", "--repo="+dst, "--mode=bare")
-		run(b, ostreeTool, "remote", "--repo="+dst, "add", "--no-gpg-verify", "o", url)
-		run(b, ostreeTool, "pull", "--repo="+dst, "o", ref)
+		testutil.Run(b, ostreeTool, "init", "--repo="+dst, "--mode=bare")
+		testutil.Run(b, ostreeTool, "remote", "--repo="+dst, "add", "--no-gpg-verify", "o", url)
+		testutil.Run(b, ostreeTool, "pull", "--repo="+dst, "o", ref)
 	}
 }

@@ -12,37 +12,13 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
 	"time"
 
-	"github.com/hostctl/hostctl/internal/fsx"
+	"github.com/hostctl/hostctl/internal/testutil"
 )
-
-// tool finds a real program; CI must have it.
-func tool(t testing.TB, name string) string {
-	t.Helper()
-	path, err := exec.LookPath(name)
-	if err == nil {
-		return path
-	}
-	if os.Getenv("CI") == "true" {
-		t.Fatalf("%s is needed for this test", name)
-	}
-	t.Skipf("%s is not installed", name)
-	return ""
-}
-
-func run(t testing.TB, name string, args ...string) string {
-	t.Helper()
-	out, err := exec.Command(name, args...).CombinedOutput()
-	if err != nil {
-		t.Fatalf("%s %s: %v\n%s", name, strings.Join(args, " "), err, out)
-	}
-	return strings.TrimSpace(string(out))
-}
 
 func write(t *testing.T, path, content string) {
 	t.Helper()
@@ -52,16 +28,6 @@ func write(t *testing.T, path, content string) {
 	if err := os.WriteFile(path, []byte(content), 0o644); err != nil {
 		t.Fatal(err)
 	}
-}
-
-func openDir(t testing.TB, path string) *fsx.Dir {
-	t.Helper()
-	d, err := fsx.OpenDir(path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { d.Close() })
-	return d
 }
 
 const (
@@ -95,7 +61,7 @@ func fakeRepo(t *testing.T) (string, *httptest.Server) {
 			t.Fatal(err)
 		}
 	}
-	srv := httptest.NewServer(Handler(openDir(t, repo), nil))
+	srv := httptest.NewServer(Handler(testutil.OpenDir(t, repo), nil))
 	t.Cleanup(srv.Close)
 	return repo, srv
 }
@@ -237,7 +203,7 @@ func TestAccessLog(t *testing.T) {
 	t.Parallel()
 	repo, _ := fakeRepo(t)
 	var buf bytes.Buffer
-	srv := httptest.NewServer(Handler(openDir(t, repo), slog.New(slog.NewTextHandler(&buf, nil))))
+	srv := httptest.NewServer(Handler(testutil.OpenDir(t, repo), slog.New(slog.NewTextHandler(&buf, nil))))
 	get(t, srv, "GET", "/config")
 	get(t, srv, "GET", "/nothing")
 	srv.Close() // the last line is written after the client has its answer
@@ -288,27 +254,27 @@ func TestServeEndsGracefully(t *testing.T) {
 // TestOSTreePull lets the real client pull, mirror and read the summary.
 func TestOSTreePull(t *testing.T) {
 	t.Parallel()
-	ostree := tool(t, "ostree")
+	ostree := testutil.Tool(t, "ostree")
 	base := t.TempDir()
 	src, tree, dst := filepath.Join(base, "src"), filepath.Join(base, "tree"), filepath.Join(base, "dst")
 	write(t, filepath.Join(tree, "usr/bin/x"), strings.Repeat("text ", 1000))
 	write(t, filepath.Join(tree, "usr/lib/y"), "y")
-	run(t, ostree, "init", "--repo="+src, "--mode=archive")
-	rev := run(t, ostree, "commit", "--repo="+src, "-b", "os/stable", "--bind-ref=os/alias", "--tree=dir="+tree)
-	run(t, ostree, "refs", "--repo="+src, "--alias", "--create=os/alias", "os/stable")
-	srv := httptest.NewServer(Handler(openDir(t, src), nil))
+	testutil.Run(t, ostree, "init", "--repo="+src, "--mode=archive")
+	rev := testutil.Run(t, ostree, "commit", "--repo="+src, "-b", "os/stable", "--bind-ref=os/alias", "--tree=dir="+tree)
+	testutil.Run(t, ostree, "refs", "--repo="+src, "--alias", "--create=os/alias", "os/stable")
+	srv := httptest.NewServer(Handler(testutil.OpenDir(t, src), nil))
 	t.Cleanup(srv.Close)
-	run(t, ostree, "init", "--repo="+dst, "--mode=bare-user")
-	run(t, ostree, "remote", "--repo="+dst, "add", "--no-gpg-verify", "o", srv.URL+"/")
-	run(t, ostree, "pull", "--repo="+dst, "o", "os/stable")
-	run(t, ostree, "pull", "--repo="+dst, "o", "os/alias")
-	run(t, ostree, "summary", "--repo="+src, "-u")
-	run(t, ostree, "fsck", "--repo="+dst)
-	if got := run(t, ostree, "rev-parse", "--repo="+dst, "o:os/stable"); got != rev {
+	testutil.Run(t, ostree, "init", "--repo="+dst, "--mode=bare-user")
+	testutil.Run(t, ostree, "remote", "--repo="+dst, "add", "--no-gpg-verify", "o", srv.URL+"/")
+	testutil.Run(t, ostree, "pull", "--repo="+dst, "o", "os/stable")
+	testutil.Run(t, ostree, "pull", "--repo="+dst, "o", "os/alias")
+	testutil.Run(t, ostree, "summary", "--repo="+src, "-u")
+	testutil.Run(t, ostree, "fsck", "--repo="+dst)
+	if got := testutil.Run(t, ostree, "rev-parse", "--repo="+dst, "o:os/stable"); got != rev {
 		t.Errorf("pulled %s, want %s", got, rev)
 	}
-	if got := run(t, ostree, "remote", "--repo="+dst, "refs", "o"); got != "o:os/alias\no:os/stable" {
+	if got := testutil.Run(t, ostree, "remote", "--repo="+dst, "refs", "o"); got != "o:os/alias\no:os/stable" {
 		t.Errorf("remote refs: %q", got)
 	}
-	run(t, ostree, "pull", "--repo="+dst, "--mirror", "o")
+	testutil.Run(t, ostree, "pull", "--repo="+dst, "--mirror", "o")
 }

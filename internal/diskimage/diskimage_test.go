@@ -17,6 +17,7 @@ import (
 
 	"github.com/hostctl/hostctl/internal/fsx"
 	"github.com/hostctl/hostctl/internal/sys"
+	"github.com/hostctl/hostctl/internal/testutil"
 )
 
 const deployment = "ostree/deploy/os/deploy/abc.0"
@@ -25,11 +26,9 @@ const deployment = "ostree/deploy/os/deploy/abc.0"
 // needs no mount.
 func TestBuildKeepsEverything(t *testing.T) {
 	t.Parallel()
-	if os.Geteuid() != 0 {
-		t.Skip("foreign owners and the immutable flag need root")
-	}
+	testutil.Root(t, "foreign owners and the immutable flag need root")
 	needGRUB(t)
-	debugfs := needTool(t, "debugfs")
+	debugfs := testutil.Tool(t, "debugfs")
 	src := makeTree(t)
 	dir := t.TempDir()
 	res := build(t, src, dir, "disk", Options{})
@@ -127,22 +126,22 @@ func TestBuildLeavesNothingBehind(t *testing.T) {
 	t.Parallel()
 	needGRUB(t)
 	src, dir := makeTree(t), t.TempDir()
-	d := open(t, dir)
-	must(t, d.WriteFile("disk", []byte("old"), 0o600))
+	d := testutil.OpenDir(t, dir)
+	testutil.Must(t, d.WriteFile("disk", []byte("old"), 0o600))
 	_, err := Build(t.Context(), Options{
-		Sysroot: open(t, src), Dir: d, Name: "disk", BootSize: 64 * mib, Slack: 32 * mib, GRUBDir: "/nonexistent",
+		Sysroot: testutil.OpenDir(t, src), Dir: d, Name: "disk", BootSize: 64 * mib, Slack: 32 * mib, GRUBDir: "/nonexistent",
 	})
 	if err == nil {
 		t.Fatal("built without GRUB")
 	}
 	list, err := os.ReadDir(dir)
-	must(t, err)
+	testutil.Must(t, err)
 	data, err := os.ReadFile(filepath.Join(dir, "disk"))
-	must(t, err)
+	testutil.Must(t, err)
 	if len(list) != 1 || !bytes.Equal(data, []byte("old")) {
 		t.Errorf("left behind: %v, %q", list, data)
 	}
-	_, err = Build(t.Context(), Options{Sysroot: open(t, src), Dir: d, Name: "disk", Size: 24 * mib, BootSize: 16 * mib})
+	_, err = Build(t.Context(), Options{Sysroot: testutil.OpenDir(t, src), Dir: d, Name: "disk", Size: 24 * mib, BootSize: 16 * mib})
 	if !errors.Is(err, ErrTooSmall) {
 		t.Errorf("small image: %v", err)
 	}
@@ -158,11 +157,11 @@ func TestWriteFstab(t *testing.T) {
 		"UUID=1 /boot ext4 ro 0 0\n":  "UUID=1 /boot ext4 ro 0 0\n",
 		"#UUID=1 /boot ext4 ro 0 0\n": "#UUID=1 /boot ext4 ro 0 0\n" + line,
 	} {
-		d := open(t, t.TempDir())
+		d := testutil.OpenDir(t, t.TempDir())
 		if old != "" {
-			must(t, d.WriteFile("fstab", []byte(old), 0o644))
+			testutil.Must(t, d.WriteFile("fstab", []byte(old), 0o644))
 		}
-		must(t, WriteFstab(d, ""))
+		testutil.Must(t, WriteFstab(d, ""))
 		got, err := d.ReadFile("fstab", 1000)
 		if err != nil || string(got) != want {
 			t.Errorf("%q: got %q, %v", old, got, err)
@@ -172,10 +171,10 @@ func TestWriteFstab(t *testing.T) {
 
 func build(t *testing.T, src, dir, name string, o Options) Result {
 	t.Helper()
-	o.Sysroot, o.Dir, o.Name = open(t, src), open(t, dir), name
+	o.Sysroot, o.Dir, o.Name = testutil.OpenDir(t, src), testutil.OpenDir(t, dir), name
 	o.BootSize, o.Slack = 64*mib, 32*mib
 	res, err := Build(t.Context(), o)
-	must(t, err)
+	testutil.Must(t, err)
 	return res
 }
 
@@ -183,60 +182,45 @@ func build(t *testing.T, src, dir, name string, o Options) Result {
 func makeTree(t *testing.T) string {
 	t.Helper()
 	root := t.TempDir()
-	d := open(t, root)
+	d := testutil.OpenDir(t, root)
 	for _, dir := range []string{
 		deployment + "/usr/bin", deployment + "/etc", "ostree/repo", "boot/loader.1/entries", "boot/empty dir", "tmp",
 	} {
-		must(t, d.MkdirAll(dir, 0o755))
+		testutil.Must(t, d.MkdirAll(dir, 0o755))
 	}
-	must(t, d.Chmod("tmp", 0o1777))
-	must(t, d.WriteFile("ostree/repo/object", []byte("#!/bin/true\n"), 0o755))
-	must(t, d.Lchown("ostree/repo/object", 1000, 100))
-	must(t, d.Chmod("ostree/repo/object", 0o4755))
-	must(t, d.SetXattr("ostree/repo/object", "user.note", []byte("hello")))
-	must(t, d.Link("ostree/repo/object", d, deployment+"/usr/bin/tool"))
-	must(t, d.Symlink("usr/bin", deployment+"/link"))
-	must(t, d.Symlink("loader.1", "boot/loader"))
-	must(t, d.WriteFile("boot/loader.1/entries/ostree-1.conf", []byte("title x\n"), 0o644))
-	must(t, d.Link("boot/loader.1/entries/ostree-1.conf", d, "boot/second name"))
+	testutil.Must(t, d.Chmod("tmp", 0o1777))
+	testutil.Must(t, d.WriteFile("ostree/repo/object", []byte("#!/bin/true\n"), 0o755))
+	testutil.Must(t, d.Lchown("ostree/repo/object", 1000, 100))
+	testutil.Must(t, d.Chmod("ostree/repo/object", 0o4755))
+	testutil.Must(t, d.SetXattr("ostree/repo/object", "user.note", []byte("hello")))
+	testutil.Must(t, d.Link("ostree/repo/object", d, deployment+"/usr/bin/tool"))
+	testutil.Must(t, d.Symlink("usr/bin", deployment+"/link"))
+	testutil.Must(t, d.Symlink("loader.1", "boot/loader"))
+	testutil.Must(t, d.WriteFile("boot/loader.1/entries/ostree-1.conf", []byte("title x\n"), 0o644))
+	testutil.Must(t, d.Link("boot/loader.1/entries/ostree-1.conf", d, "boot/second name"))
 	setImmutable(t, d, true)
-	t.Cleanup(func() { setImmutable(t, open(t, root), false) })
+	t.Cleanup(func() { setImmutable(t, testutil.OpenDir(t, root), false) })
 	return root
 }
 
 func setImmutable(t *testing.T, d *fsx.Dir, on bool) {
 	t.Helper()
 	dep, err := d.OpenDir(deployment)
-	must(t, err)
+	testutil.Must(t, err)
 	defer dep.Close()
 	if err := sys.SetImmutable(dep.Fd(), on); err != nil {
 		t.Skipf("set the immutable flag: %v", err)
 	}
 }
 
-func open(t *testing.T, name string) *fsx.Dir {
-	t.Helper()
-	d, err := fsx.OpenDir(name)
-	must(t, err)
-	t.Cleanup(func() { _ = d.Close() })
-	return d
-}
-
 func needGRUB(t *testing.T) {
 	t.Helper()
-	needTool(t, "grub-mkimage")
-	needTool(t, "mkfs.ext4")
+	testutil.Tool(t, "grub-mkimage")
+	testutil.Tool(t, "mkfs.ext4")
 	if _, err := os.Stat(DefaultGRUBDir); err != nil {
 		if os.Getenv("CI") == "true" {
 			t.Fatal(err)
 		}
 		t.Skip(err)
-	}
-}
-
-func must(t *testing.T, err error) {
-	t.Helper()
-	if err != nil {
-		t.Fatal(err)
 	}
 }

@@ -9,13 +9,15 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"github.com/hostctl/hostctl/internal/testutil"
 )
 
 // TestTableAgainstSfdisk lets the table be read, and its backup checked, by the
 // program that everybody uses.
 func TestTableAgainstSfdisk(t *testing.T) {
 	t.Parallel()
-	sfdisk := needTool(t, "sfdisk")
+	sfdisk := testutil.Tool(t, "sfdisk")
 	i, err := newIDs("seed")
 	if err != nil {
 		t.Fatal(err)
@@ -69,7 +71,7 @@ func TestTableAgainstSfdisk(t *testing.T) {
 // TestBackupTable destroys the primary table and expects the backup to be found.
 func TestBackupTable(t *testing.T) {
 	t.Parallel()
-	sfdisk := needTool(t, "sfdisk")
+	sfdisk := testutil.Tool(t, "sfdisk")
 	i, err := newIDs("seed")
 	if err != nil {
 		t.Fatal(err)
@@ -139,19 +141,4 @@ func writeDisk(t *testing.T, name string, l Layout, i ids) {
 	if err := b.writeTable(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-}
-
-func needTool(t *testing.T, name string) string {
-	t.Helper()
-	for _, dir := range append(filepath.SplitList(os.Getenv("PATH")), "/usr/sbin", "/sbin") {
-		p := filepath.Join(dir, name)
-		if st, err := os.Stat(p); err == nil && st.Mode()&0o111 != 0 {
-			return p
-		}
-	}
-	if os.Getenv("CI") == "true" {
-		t.Fatalf("the program %s is missing", name)
-	}
-	t.Skipf("the program %s is missing", name)
-	return ""
 }

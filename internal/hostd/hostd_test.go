@@ -7,7 +7,6 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
-	"os"
 	"os/exec"
 	"slices"
 	"strings"
@@ -17,27 +16,15 @@ import (
 
 	"github.com/godbus/dbus/v5"
 
+	"github.com/hostctl/hostctl/internal/testutil"
 	"github.com/hostctl/hostctl/pkg/deploy"
 	"github.com/hostctl/hostctl/pkg/ostree"
 )
 
-func needTool(t testing.TB, name string) string {
-	t.Helper()
-	p, err := exec.LookPath(name)
-	if err == nil {
-		return p
-	}
-	if os.Getenv("CI") == "true" {
-		t.Fatalf("%s is not installed: run dist/setup.sh test", name)
-	}
-	t.Skipf("%s is not installed", name)
-	return ""
-}
-
 // bus starts a message bus of its own and gives its address.
 func bus(t testing.TB) string {
 	t.Helper()
-	cmd := exec.Command(needTool(t, "dbus-daemon"), "--session", "--nofork", "--nopidfile", "--print-address")
+	cmd := exec.Command(testutil.Tool(t, "dbus-daemon"), "--session", "--nofork", "--nopidfile", "--print-address")
 	out, err := cmd.StdoutPipe()
 	if err != nil {
 		t.Fatal(err)
@@ -113,7 +100,7 @@ func start(t testing.TB, h *host, idle time.Duration) (string, <-chan error) {
 
 func gdbus(t testing.TB, address string, args ...string) (string, error) {
 	t.Helper()
-	out, err := exec.Command(needTool(t, "gdbus"), append([]string{"call", "--address", address, "--dest", BusName}, args...)...).CombinedOutput()
+	out, err := exec.Command(testutil.Tool(t, "gdbus"), append([]string{"call", "--address", address, "--dest", BusName}, args...)...).CombinedOutput()
 	return strings.TrimSpace(string(out)), err
 }
 
@@ -158,7 +145,7 @@ func TestPropertiesThroughGDBus(t *testing.T) {
 	if err != nil || !strings.Contains(out, string(osPath)) {
 		t.Errorf("GetOS: %v %s", err, out)
 	}
-	xml, err := exec.Command(needTool(t, "gdbus"), "introspect", "--address", address, "--dest", BusName, "--object-path", string(SysrootPath), "--xml").CombinedOutput()
+	xml, err := exec.Command(testutil.Tool(t, "gdbus"), "introspect", "--address", address, "--dest", BusName, "--object-path", string(SysrootPath), "--xml").CombinedOutput()
 	if err != nil || !strings.Contains(string(xml), `name="Deployments"`) {
 		t.Errorf("introspect: %v %s", err, xml)
 	}

@@ -6,57 +6,45 @@ import (
 	"bytes"
 	"errors"
 	"os"
-	"path/filepath"
 	"testing"
 	"time"
 
 	"github.com/ProtonMail/go-crypto/openpgp/armor"
 	"github.com/ProtonMail/go-crypto/openpgp/packet"
 	openpgp "github.com/ProtonMail/go-crypto/openpgp/v2"
+
+	"github.com/hostctl/hostctl/internal/testutil"
 )
 
 func corpus(t testing.TB, parts ...string) []byte {
 	t.Helper()
-	root := os.Getenv("HOSTCTL_CORPUS")
-	if root == "" {
-		t.Skip("HOSTCTL_CORPUS is not set")
-	}
-	data, err := os.ReadFile(filepath.Join(append([]string{root}, parts...)...))
-	if err != nil {
-		t.Fatal(err)
-	}
+	data, err := os.ReadFile(testutil.Corpus(t, parts...))
+	testutil.Must(t, err)
 	return data
-}
-
-func must(t testing.TB, err error) {
-	t.Helper()
-	if err != nil {
-		t.Fatal(err)
-	}
 }
 
 func newEntity(t testing.TB, name string, c *packet.Config) (e *openpgp.Entity, public []byte) {
 	t.Helper()
 	e, err := openpgp.NewEntity(name, "", name+"@example.org", c)
-	must(t, err)
+	testutil.Must(t, err)
 	var b bytes.Buffer
-	must(t, e.Serialize(&b))
+	testutil.Must(t, e.Serialize(&b))
 	return e, b.Bytes()
 }
 
 func detach(t testing.TB, e *openpgp.Entity, data []byte, c *packet.Config) []byte {
 	t.Helper()
 	var b bytes.Buffer
-	must(t, openpgp.DetachSign(&b, []*openpgp.Entity{e}, bytes.NewReader(data), c))
+	testutil.Must(t, openpgp.DetachSign(&b, []*openpgp.Entity{e}, bytes.NewReader(data), c))
 	return b.Bytes()
 }
 
 func judge(t testing.TB, k *Keyring, data, sig []byte, p Policy) Verdict {
 	t.Helper()
 	sigs, err := Signatures(sig)
-	must(t, err)
+	testutil.Must(t, err)
 	h, err := sigs[0].NewHash()
-	must(t, err)
+	testutil.Must(t, err)
 	h.Write(data)
 	return k.Judge(sigs[0], h, p)
 }
@@ -69,13 +57,13 @@ func TestVerdicts(t *testing.T) {
 	_, other := newEntity(t, "b", config)
 	data := []byte("data")
 	sig := detach(t, e, data, config)
-	must(t, e.Revoke(packet.KeyCompromised, "stolen", config))
+	testutil.Must(t, e.Revoke(packet.KeyCompromised, "stolen", config))
 	var revoked bytes.Buffer
-	must(t, e.Serialize(&revoked))
+	testutil.Must(t, e.Serialize(&revoked))
 	ring := func(files ...[]byte) *Keyring {
 		k := &Keyring{}
 		for _, f := range files {
-			must(t, k.Add(f))
+			testutil.Must(t, k.Add(f))
 		}
 		return k
 	}
@@ -141,10 +129,10 @@ func TestForeignSubkeys(t *testing.T) {
 func TestMerge(t *testing.T) {
 	t.Parallel()
 	e, first := newEntity(t, "a", nil)
-	must(t, e.AddUserId("more", "", "more@example.org", nil))
-	must(t, e.AddSigningSubkey(nil))
+	testutil.Must(t, e.AddUserId("more", "", "more@example.org", nil))
+	testutil.Must(t, e.AddSigningSubkey(nil))
 	var second bytes.Buffer
-	must(t, e.Serialize(&second))
+	testutil.Must(t, e.Serialize(&second))
 	read := func(data []byte) Block {
 		list, err := ReadBlocks(data)
 		if err != nil || len(list) != 1 {
@@ -158,7 +146,7 @@ func TestMerge(t *testing.T) {
 	}
 	b.Merge(read(second.Bytes()))
 	k := &Keyring{}
-	must(t, k.AddBlock(b))
+	testutil.Must(t, k.AddBlock(b))
 	c := k.Certificates(time.Time{})[0]
 	if len(c.Keys) != 3 || len(c.UserIDs) != 2 || c.UserIDs[0].Name != "a" && c.UserIDs[0].Name != "more" {
 		t.Errorf("%+v", c)
@@ -191,15 +179,15 @@ func TestSecretKeys(t *testing.T) {
 	t.Parallel()
 	e, public := newEntity(t, "a", nil)
 	var secret bytes.Buffer
-	must(t, e.SerializePrivate(&secret, nil))
+	testutil.Must(t, e.SerializePrivate(&secret, nil))
 	list, err := ReadBlocks(secret.Bytes())
-	must(t, err)
+	testutil.Must(t, err)
 	want, err := ReadBlocks(public)
-	must(t, err)
+	testutil.Must(t, err)
 	if len(list) != 1 || list[0].Fingerprint != want[0].Fingerprint {
 		t.Fatalf("%+v", list)
 	}
-	must(t, (&Keyring{}).AddBlock(list[0]))
+	testutil.Must(t, (&Keyring{}).AddBlock(list[0]))
 	for _, part := range list[0].parts {
 		if part.tag == tagSecretKey || part.tag == tagSecretSubkey {
 			t.Errorf("packet of type %d", part.tag)
@@ -244,7 +232,7 @@ func FuzzSignatures(f *testing.F) {
 	f.Add(append(v3, 1, 8, 0, 0, 0, 8, 0xff))
 	f.Add([]byte{0xc2, 0xff, 0xff, 0xff, 0xff, 0xff})
 	k := &Keyring{}
-	must(f, k.Add(public))
+	testutil.Must(f, k.Add(public))
 	f.Fuzz(func(t *testing.T, data []byte) {
 		var all []byte
 		for rest := data; len(rest) > 0; {
@@ -281,10 +269,10 @@ func FuzzBlocks(f *testing.F) {
 	f.Add(append(bytes.Clone(public), public...))
 	var text bytes.Buffer
 	w, err := armor.Encode(&text, "PGP PUBLIC KEY BLOCK", nil)
-	must(f, err)
+	testutil.Must(f, err)
 	_, err = w.Write(public)
-	must(f, err)
-	must(f, w.Close())
+	testutil.Must(f, err)
+	testutil.Must(f, w.Close())
 	f.Add(text.Bytes())
 	f.Fuzz(func(t *testing.T, data []byte) {
 		blocks, err := ReadBlocks(data)

@@ -14,6 +14,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/hostctl/hostctl/internal/fsx"
+	"github.com/hostctl/hostctl/internal/testutil"
 	"github.com/hostctl/hostctl/pkg/bootloader/bls"
 )
 
@@ -29,12 +30,7 @@ func bootDir(t *testing.T, files map[string]string) (*fsx.Dir, string) {
 			t.Fatal(err)
 		}
 	}
-	d, err := fsx.OpenDir(root)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { d.Close() })
-	return d, root
+	return testutil.OpenDir(t, root), root
 }
 
 func sampleMenu(version int) Menu {
@@ -213,13 +209,7 @@ func TestGrubConfig(t *testing.T) {
 	if _, err := grubConfig(Menu{Entries: []Entry{{Name: "x", Entry: bls.Entry{Linux: "/x", Options: "a\n}\nreboot"}}}}); !errors.Is(err, bls.ErrInvalid) {
 		t.Error(err)
 	}
-	if _, err := exec.LookPath("grub-script-check"); err != nil {
-		if os.Getenv("CI") == "true" {
-			t.Fatal(err)
-		}
-		t.Skip("grub-script-check is not installed")
-	}
-	cmd := exec.Command("grub-script-check")
+	cmd := exec.Command(testutil.Tool(t, "grub-script-check"))
 	cmd.Stdin = strings.NewReader(string(data))
 	if out, err := cmd.CombinedOutput(); err != nil {
 		t.Fatalf("%v\n%s", err, out)

@@ -11,6 +11,7 @@ import (
 	"testing"
 
 	"github.com/hostctl/hostctl/internal/sys"
+	"github.com/hostctl/hostctl/internal/testutil"
 )
 
 // mountBoot puts a filesystem of its own on the sysroot's boot directory.
@@ -44,7 +45,7 @@ func TestBootSpace(t *testing.T) {
 	// The third fits once the pending second is gone: done in two steps.
 	c3 := b.commit("m", "3", big("3", 2500))
 	p, err := b.sysroot().Preview(t.Context(), Request{Stateroot: "testos", Commit: c3})
-	must(t, err)
+	testutil.Must(t, err)
 	if p.Boot.Fits() || !p.Boot.FitsInSteps() {
 		t.Fatalf("%+v", p.Boot)
 	}
@@ -73,8 +74,8 @@ func TestBootSpace(t *testing.T) {
 
 	// Garbage of a crash does not count as used.
 	junk := b.path("boot/ostree/testos-" + strings.Repeat("a", 64))
-	must(t, os.Mkdir(junk, 0o755))
-	must(t, os.WriteFile(filepath.Join(junk, "vmlinuz"), make([]byte, 2000<<10), 0o644))
+	testutil.Must(t, os.Mkdir(junk, 0o755))
+	testutil.Must(t, os.WriteFile(filepath.Join(junk, "vmlinuz"), make([]byte, 2000<<10), 0o644))
 	b.deploy(b.commit("m", "5", big("5", 2500)), Retention{})
 	if _, err := os.Lstat(junk); !errors.Is(err, os.ErrNotExist) {
 		t.Error(err)
@@ -85,34 +86,34 @@ func TestBootSpace(t *testing.T) {
 // one whose owner has died.
 func TestFreeze(t *testing.T) {
 	t.Parallel()
-	needTool(t, "mkfs.ext4")
+	mkfs := testutil.Tool(t, "mkfs.ext4")
 	b := newBox(t, InitOptions{})
 	img := filepath.Join(b.root, "boot.img")
-	must(t, os.WriteFile(img, nil, 0o600))
-	must(t, os.Truncate(img, 8<<20))
-	if out, err := exec.Command("mkfs.ext4", "-q", img).CombinedOutput(); err != nil {
+	testutil.Must(t, os.WriteFile(img, nil, 0o600))
+	testutil.Must(t, os.Truncate(img, 8<<20))
+	if out, err := exec.Command(mkfs, "-q", img).CombinedOutput(); err != nil {
 		t.Fatalf("%v %s", err, out)
 	}
 	b.mountBoot("-o", "loop", img)
 	exe, err := os.Executable()
-	must(t, err)
+	testutil.Must(t, err)
 	b.o.DisableFsync = false
 	b.o.FreezeWatchdog = []string{"/usr/bin/env", crashOp + "=watchdog", exe}
 	b.deploy(b.commit("m", "1", release("1", "1")), Retention{})
 	checkBootable(t, b, b.load())
 
 	boot, err := os.Open(b.path("boot"))
-	must(t, err)
+	testutil.Must(t, err)
 	defer boot.Close()
 	dog, err := startWatchdog(b.o.FreezeWatchdog, boot)
-	must(t, err)
-	must(t, sys.Freeze(int(boot.Fd())))
-	must(t, dog.stdin.Close()) // as the kernel does when the owner dies
-	must(t, dog.cmd.Wait())
+	testutil.Must(t, err)
+	testutil.Must(t, sys.Freeze(int(boot.Fd())))
+	testutil.Must(t, dog.stdin.Close()) // as the kernel does when the owner dies
+	testutil.Must(t, dog.cmd.Wait())
 	if err := sys.Thaw(int(boot.Fd())); err == nil {
 		t.Error("it was still frozen")
 	}
-	must(t, os.WriteFile(b.path("boot/x"), nil, 0o644))
+	testutil.Must(t, os.WriteFile(b.path("boot/x"), nil, 0o644))
 }
 
 // TestReadOnlySysroot: mutators work through a read-only mount, nobody else's
@@ -123,7 +124,7 @@ func TestReadOnlySysroot(t *testing.T) {
 	d1 := b.deploy(b.commit("m", "1", release("1", "1")), Retention{})
 	c2 := b.commit("m", "2", release("2", "2"))
 	ro := filepath.Join(b.root, "ro")
-	must(t, os.Mkdir(ro, 0o755))
+	testutil.Must(t, os.Mkdir(ro, 0o755))
 	if out, err := exec.Command("mount", "--bind", b.path(), ro).CombinedOutput(); err != nil {
 		t.Skipf("mounting is not possible here: %v %s", err, out)
 	}
@@ -133,20 +134,20 @@ func TestReadOnlySysroot(t *testing.T) {
 	}
 	p := Paths{Sysroot: ro, Boot: ro + "/boot", Run: b.root + "/run", Root: ro + "/" + d1.Dir(), Cmdline: b.root + "/cmdline"}
 	h, err := OpenHost(p, false, Options{})
-	must(t, err)
+	testutil.Must(t, err)
 	st, err := h.Load(t.Context())
-	must(t, err)
+	testutil.Must(t, err)
 	if names(st.Deployments) != "1.0*" {
 		t.Fatal(names(st.Deployments))
 	}
 	if err := h.WithLock(t.Context(), func(l *Locked) error { _, err := deployAndWrite(t.Context(), l, c2, Retention{}); return err }); err == nil {
 		t.Error("wrote through a read-only handle")
 	}
-	must(t, h.Close())
+	testutil.Must(t, h.Close())
 	h, err = OpenHost(p, true, b.o)
-	must(t, err)
+	testutil.Must(t, err)
 	defer h.Close()
-	must(t, h.WithLock(t.Context(), func(l *Locked) error {
+	testutil.Must(t, h.WithLock(t.Context(), func(l *Locked) error {
 		if _, err := deployAndWrite(t.Context(), l, c2, Retention{}); err != nil {
 			return err
 		}

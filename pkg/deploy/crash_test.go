@@ -10,10 +10,10 @@ import (
 	"os/exec"
 	"slices"
 	"strings"
-	"syscall"
 	"testing"
 
 	"github.com/hostctl/hostctl/internal/fsx"
+	"github.com/hostctl/hostctl/internal/testutil"
 	"github.com/hostctl/hostctl/pkg/bootloader/bls"
 	"github.com/hostctl/hostctl/pkg/ostree"
 )
@@ -28,7 +28,7 @@ const (
 func TestMain(m *testing.M) {
 	op := os.Getenv(crashOp)
 	if op == "" {
-		os.Exit(inMemory(m))
+		os.Exit(testutil.InMemory(m))
 	}
 	if op == "watchdog" {
 		if err := ThawWatchdog(os.Stdin, os.Stdout, os.NewFile(3, "boot")); err != nil {
@@ -42,21 +42,6 @@ func TestMain(m *testing.M) {
 		os.Exit(1)
 	}
 	os.Exit(0)
-}
-
-// inMemory keeps scratch sysroots in memory where that is possible: libostree's
-// tool syncs and freezes the filesystem that it writes to.
-func inMemory(m *testing.M) int {
-	if os.Getenv("TMPDIR") != "" {
-		return m.Run()
-	}
-	dir, err := os.MkdirTemp("/dev/shm", "deploy-test-")
-	if err != nil {
-		return m.Run()
-	}
-	defer func() { _ = os.RemoveAll(dir) }()
-	_ = os.Setenv("TMPDIR", dir)
-	return m.Run()
 }
 
 func runOp(ctx context.Context, op string) error {
@@ -105,7 +90,7 @@ func runOp(ctx context.Context, op string) error {
 func (b *box) child(op string, c ostree.Checksum, failpoints string) (string, error) {
 	b.t.Helper()
 	exe, err := os.Executable()
-	must(b.t, err)
+	testutil.Must(b.t, err)
 	cmd := exec.Command(exe)
 	cmd.Env = append(os.Environ(), crashOp+"="+op, crashRoot+"="+b.root, crashCommit+"="+c.String(), "HOSTCTL_FAILPOINTS="+failpoints)
 	out, err := cmd.CombinedOutput()
@@ -118,15 +103,6 @@ func ids(list []Deployment) string {
 		out = append(out, d.Name())
 	}
 	return strings.Join(out, " ")
-}
-
-func killed(err error) bool {
-	var exit *exec.ExitError
-	if !errors.As(err, &exit) {
-		return false
-	}
-	ws, ok := exit.Sys().(syscall.WaitStatus)
-	return ok && ws.Signaled() && ws.Signal() == syscall.SIGKILL
 }
 
 // points lists the failpoints of this package that a run passes, each at most
@@ -149,7 +125,7 @@ func points(trace string) []string {
 // fresh commit, and kills it there. What is on disk then must be the old or the
 // new order, for us and for libostree, and the next round must work on it.
 func crashEverywhere(t *testing.T, op string, min int, commit func(b *box, i int) ostree.Checksum) {
-	needTool(t, "ostree")
+	testutil.Tool(t, "ostree")
 	var out string
 	var err error
 	b := newBox(t, InitOptions{})
@@ -171,7 +147,7 @@ func crashEverywhere(t *testing.T, op string, min int, commit func(b *box, i int
 		c := commit(b, 4+i)
 		before := ids(b.load().Written())
 		out, err := b.child(op, c, point)
-		if !killed(err) {
+		if !testutil.Killed(err) {
 			t.Fatalf("%s: not killed: %v\n%s", point, err, out)
 		}
 		st := b.load()
@@ -188,7 +164,7 @@ func crashEverywhere(t *testing.T, op string, min int, commit func(b *box, i int
 			t.Fatalf("%s: %+v", point, st.Broken)
 		}
 		// A crash is a reboot: what was staged is forgotten.
-		must(t, os.RemoveAll(b.root+"/run/ostree"))
+		testutil.Must(t, os.RemoveAll(b.root+"/run/ostree"))
 		b.expectStatus(st.Written()...)
 		b.locked(func(l *Locked) {
 			if _, err := l.Cleanup(t.Context()); err != nil {
@@ -218,10 +194,10 @@ func checkBootable(t *testing.T, b *box, st State) {
 	for i, d := range st.Written() {
 		data := b.read("boot/loader/entries", fmt.Sprintf("ostree-%d.conf", len(st.Written())-i))
 		e, err := bls.Parse([]byte(data))
-		must(t, err)
-		root := openDirT(t, b.path(d.Dir()))
+		testutil.Must(t, err)
+		root := testutil.OpenDir(t, b.path(d.Dir()))
 		k, err := findKernel(dirTree{root})
-		must(t, err)
+		testutil.Must(t, err)
 		if got := b.read("boot", e.Linux); got != b.read(d.Dir(), k.vmlinuz.source) {
 			t.Fatalf("kernel of %s differs", d.Name())
 		}

@@ -9,6 +9,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/hostctl/hostctl/internal/testutil"
 	"github.com/hostctl/hostctl/pkg/bootloader/bls"
 )
 
@@ -27,9 +28,9 @@ func TestLifecycle(t *testing.T) {
 		t.Fatal(got)
 	}
 	b.boot(d1)
-	must(t, os.WriteFile(b.path(d1.Dir(), "etc/app.conf"), []byte("mine"), 0o644))
-	must(t, os.WriteFile(b.path(d1.Dir(), "etc/new"), []byte("new"), 0o600))
-	must(t, os.WriteFile(b.path("ostree/deploy/testos/var/lib/app/state"), []byte("used"), 0o644))
+	testutil.Must(t, os.WriteFile(b.path(d1.Dir(), "etc/app.conf"), []byte("mine"), 0o644))
+	testutil.Must(t, os.WriteFile(b.path(d1.Dir(), "etc/new"), []byte("new"), 0o600))
+	testutil.Must(t, os.WriteFile(b.path("ostree/deploy/testos/var/lib/app/state"), []byte("used"), 0o644))
 
 	d2 := b.deploy(c2, Retention{})
 	if got := names(b.load().Deployments); got != "2.0 1.0*" {
@@ -56,7 +57,7 @@ func TestLifecycle(t *testing.T) {
 	}
 	b.locked(func(l *Locked) {
 		res, err := l.Cleanup(t.Context())
-		must(t, err)
+		testutil.Must(t, err)
 		if res.Plan.Empty() || res.FreedBytes <= 0 {
 			t.Fatalf("%+v", res)
 		}
@@ -76,7 +77,7 @@ func TestLifecycle(t *testing.T) {
 	for _, want := range []string{"1.0* 3.0", "3.0 1.0*", "1.0* 3.0"} {
 		b.locked(func(l *Locked) {
 			_, err := l.Rollback(t.Context())
-			must(t, err)
+			testutil.Must(t, err)
 		})
 		if got := names(b.load().Deployments); got != want {
 			t.Fatalf("%s, want %s", got, want)
@@ -126,9 +127,9 @@ func TestLinksOnly(t *testing.T) {
 	c := b.commit("m", "1", release("1", "1").with("usr/bin/other", "x"))
 	b.locked(func(l *Locked) {
 		d2, _, err := l.Deploy(t.Context(), Request{Stateroot: "testos", Commit: c})
-		must(t, err)
+		testutil.Must(t, err)
 		res, err := l.Write(t.Context(), []Deployment{d2})
-		must(t, err)
+		testutil.Must(t, err)
 		if res.BootConfigSwap || res.BootVersion != 1 || res.Subversion != 0 {
 			t.Fatalf("%+v", res)
 		}
@@ -139,7 +140,7 @@ func TestLinksOnly(t *testing.T) {
 	}
 	b.locked(func(l *Locked) {
 		_, err := l.Cleanup(t.Context())
-		must(t, err)
+		testutil.Must(t, err)
 	})
 	if _, err := os.Lstat(b.path(d1.Dir())); !errors.Is(err, os.ErrNotExist) {
 		t.Fatal(err)
@@ -152,7 +153,7 @@ func TestPinAndUndeploy(t *testing.T) {
 	d1 := b.deploy(b.commit("m", "1", release("1", "1")), Retention{})
 	b.boot(d1)
 	b.deploy(b.commit("m", "2", release("2", "1")), Retention{})
-	b.locked(func(l *Locked) { must(t, l.SetPinned(t.Context(), 0, true)) })
+	b.locked(func(l *Locked) { testutil.Must(t, l.SetPinned(t.Context(), 0, true)) })
 	b.deploy(b.commit("m", "3", release("3", "1")), Retention{})
 	st := b.load()
 	if got := names(st.Deployments); got != "3.0 2.0! 1.0*" {
@@ -168,12 +169,12 @@ func TestPinAndUndeploy(t *testing.T) {
 		t.Fatal(err)
 	}
 	b.locked(func(l *Locked) {
-		must(t, l.SetPinned(t.Context(), 1, false))
+		testutil.Must(t, l.SetPinned(t.Context(), 1, false))
 		st := b.load()
 		order, err := PlanUndeploy(st, 1)
-		must(t, err)
+		testutil.Must(t, err)
 		_, err = l.Write(t.Context(), order)
-		must(t, err)
+		testutil.Must(t, err)
 	})
 	if got := names(b.load().Deployments); got != "3.0 1.0*" {
 		t.Fatal(got)
@@ -207,7 +208,7 @@ func TestBadCommits(t *testing.T) {
 			t.Error(err)
 		}
 		_, err := l.Cleanup(t.Context())
-		must(t, err)
+		testutil.Must(t, err)
 	})
 	left, _ := filepath.Glob(b.path("ostree/deploy/testos/deploy/*"))
 	if len(left) != 0 {
@@ -238,8 +239,8 @@ func TestBrokenMenu(t *testing.T) {
 	t.Parallel()
 	b := newBox(t, InitOptions{})
 	d1 := b.deploy(b.commit("m", "1", release("1", "1")), Retention{})
-	must(t, os.WriteFile(b.path("boot/loader/entries/ostree-9.conf"), []byte("title x\noptions ostree=/ostree/boot.1/gone/"+d1.BootChecksum+"/0\nversion 9\n"), 0o644))
-	must(t, os.WriteFile(b.path("boot/loader/entries/memtest.conf"), []byte("title memtest\nlinux /memtest\n"), 0o644))
+	testutil.Must(t, os.WriteFile(b.path("boot/loader/entries/ostree-9.conf"), []byte("title x\noptions ostree=/ostree/boot.1/gone/"+d1.BootChecksum+"/0\nversion 9\n"), 0o644))
+	testutil.Must(t, os.WriteFile(b.path("boot/loader/entries/memtest.conf"), []byte("title memtest\nlinux /memtest\n"), 0o644))
 	st := b.load()
 	if names(st.Deployments) != "1.0" || len(st.Broken) != 1 || st.Broken[0].File != "ostree-9.conf" {
 		t.Fatalf("%s %+v", names(st.Deployments), st.Broken)

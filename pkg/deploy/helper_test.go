@@ -13,37 +13,12 @@ import (
 	"time"
 
 	"github.com/hostctl/hostctl/internal/fsx"
+	"github.com/hostctl/hostctl/internal/testutil"
 	"github.com/hostctl/hostctl/pkg/bootloader"
 	"github.com/hostctl/hostctl/pkg/bootloader/bls"
 	"github.com/hostctl/hostctl/pkg/ostree"
 	"github.com/hostctl/hostctl/pkg/ostree/gvariant"
 )
-
-func must(t testing.TB, err error) {
-	t.Helper()
-	if err != nil {
-		t.Fatal(err)
-	}
-}
-
-// needTool skips without a program, or fails where CI promises it.
-func needTool(t testing.TB, name string) {
-	t.Helper()
-	if _, err := exec.LookPath(name); err == nil {
-		return
-	}
-	if os.Getenv("CI") == "true" {
-		t.Fatalf("%s is not installed", name)
-	}
-	t.Skipf("%s is not installed", name)
-}
-
-func needRoot(t testing.TB) {
-	t.Helper()
-	if os.Geteuid() != 0 {
-		t.Skip("a bare repository needs root")
-	}
-}
 
 // osTree describes the files of a test system: path -> content.
 type osTree map[string]string
@@ -84,35 +59,27 @@ type box struct {
 
 func newBox(t testing.TB, init InitOptions) *box {
 	t.Helper()
-	needRoot(t)
+	testutil.Root(t, "a bare repository needs root")
 	root := t.TempDir()
 	for _, d := range []string{"sysroot", "run"} {
-		must(t, os.Mkdir(filepath.Join(root, d), 0o755))
+		testutil.Must(t, os.Mkdir(filepath.Join(root, d), 0o755))
 	}
-	b := &box{t: t, root: root, dir: openDirT(t, root+"/sysroot"), run: openDirT(t, root+"/run")}
+	b := &box{t: t, root: root, dir: testutil.OpenDir(t, root+"/sysroot"), run: testutil.OpenDir(t, root+"/run")}
 	b.o.Run = b.run
 	b.o.LockTimeout = 10 * time.Second // a child of another test may hold the descriptor until its exec
 	if init.Bootloader == "" {
 		init.Bootloader = bootloader.None
 	}
-	must(t, InitSysroot(t.Context(), b.dir, init))
+	testutil.Must(t, InitSysroot(t.Context(), b.dir, init))
 	t.Cleanup(func() { _ = exec.Command("chattr", "-R", "-i", root).Run() })
-	b.locked(func(l *Locked) { must(t, l.InitStateroot(t.Context(), "testos")) })
+	b.locked(func(l *Locked) { testutil.Must(t, l.InitStateroot(t.Context(), "testos")) })
 	return b
-}
-
-func openDirT(t testing.TB, p string) *fsx.Dir {
-	t.Helper()
-	d, err := fsx.OpenDir(p)
-	must(t, err)
-	t.Cleanup(func() { d.Close() })
-	return d
 }
 
 func (b *box) sysroot() *Sysroot {
 	b.t.Helper()
 	s, err := Open(b.dir, b.o)
-	must(b.t, err)
+	testutil.Must(b.t, err)
 	b.t.Cleanup(func() { s.Close() })
 	return s
 }
@@ -120,13 +87,13 @@ func (b *box) sysroot() *Sysroot {
 func (b *box) locked(fn func(*Locked)) {
 	b.t.Helper()
 	s := b.sysroot()
-	must(b.t, s.WithLock(b.t.Context(), func(l *Locked) error { fn(l); return nil }))
+	testutil.Must(b.t, s.WithLock(b.t.Context(), func(l *Locked) error { fn(l); return nil }))
 }
 
 func (b *box) load() State {
 	b.t.Helper()
 	st, err := b.sysroot().Load(b.t.Context())
-	must(b.t, err)
+	testutil.Must(b.t, err)
 	return st
 }
 
@@ -141,14 +108,14 @@ func commitTree(t testing.TB, repo *ostree.Repo, branch, version string, tree os
 	src := t.TempDir()
 	for name, content := range tree {
 		p := filepath.Join(src, name)
-		must(t, os.MkdirAll(filepath.Dir(p), 0o755))
-		must(t, os.WriteFile(p, []byte(content), 0o644))
+		testutil.Must(t, os.MkdirAll(filepath.Dir(p), 0o755))
+		testutil.Must(t, os.WriteFile(p, []byte(content), 0o644))
 	}
 	for _, d := range []string{"sysroot/ostree", "proc", "run", "boot", "dev", "var", "usr"} {
-		must(t, os.MkdirAll(filepath.Join(src, d), 0o755))
+		testutil.Must(t, os.MkdirAll(filepath.Join(src, d), 0o755))
 	}
-	must(t, os.Symlink("sysroot/ostree", filepath.Join(src, "ostree")))
-	dir := openDirT(t, src)
+	testutil.Must(t, os.Symlink("sysroot/ostree", filepath.Join(src, "ostree")))
+	dir := testutil.OpenDir(t, src)
 	var sum ostree.Checksum
 	_, err := repo.Update(t.Context(), func(ctx context.Context, x *ostree.Txn) error {
 		m := ostree.NewMTree()
@@ -169,7 +136,7 @@ func commitTree(t testing.TB, repo *ostree.Repo, branch, version string, tree os
 		}
 		return x.SetRef(branch, sum)
 	})
-	must(t, err)
+	testutil.Must(t, err)
 	return sum
 }
 
@@ -180,7 +147,7 @@ func (b *box) deploy(c ostree.Checksum, r Retention) Deployment {
 	b.locked(func(l *Locked) {
 		var err error
 		d, err = deployAndWrite(b.t.Context(), l, c, r)
-		must(b.t, err)
+		testutil.Must(b.t, err)
 	})
 	return d
 }
@@ -207,7 +174,9 @@ func deployAndWrite(ctx context.Context, l *Locked, c ostree.Checksum, r Retenti
 }
 
 // boot makes the sysroot believe that it runs from d.
-func (b *box) boot(d Deployment) { b.o.Root = openDirT(b.t, filepath.Join(b.root, "sysroot", d.Dir())) }
+func (b *box) boot(d Deployment) {
+	b.o.Root = testutil.OpenDir(b.t, filepath.Join(b.root, "sysroot", d.Dir()))
+}
 
 func (b *box) path(parts ...string) string {
 	return filepath.Join(append([]string{b.root, "sysroot"}, parts...)...)
@@ -216,7 +185,7 @@ func (b *box) path(parts ...string) string {
 func (b *box) read(parts ...string) string {
 	b.t.Helper()
 	data, err := os.ReadFile(b.path(parts...))
-	must(b.t, err)
+	testutil.Must(b.t, err)
 	return string(data)
 }
 

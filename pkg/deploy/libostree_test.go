@@ -8,6 +8,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/hostctl/hostctl/internal/testutil"
 	"github.com/hostctl/hostctl/pkg/bootloader"
 )
 
@@ -49,14 +50,14 @@ func (b *box) expectStatus(list ...Deployment) {
 // each other, and agree about what is there.
 func TestTakeTurns(t *testing.T) {
 	t.Parallel()
-	needTool(t, "ostree")
+	testutil.Tool(t, "ostree")
 	b := newBox(t, InitOptions{})
 	repo := "--repo=" + b.path("ostree/repo")
 	sysroot := "--sysroot=" + b.path()
 
 	d1 := b.deploy(b.commit("testos/main", "1", release("1", "1")), Retention{})
 	b.expectStatus(d1)
-	must(t, os.WriteFile(b.path(d1.Dir(), "etc/app.conf"), []byte("mine"), 0o644))
+	testutil.Must(t, os.WriteFile(b.path(d1.Dir(), "etc/app.conf"), []byte("mine"), 0o644))
 
 	c2 := b.commit("testos/main", "2", release("2", "2"))
 	out := b.mustOstree("admin", "deploy", sysroot, "--os=testos", "--karg-append=quiet", c2.String())
@@ -71,9 +72,9 @@ func TestTakeTurns(t *testing.T) {
 	if st.Deployments[1].BootChecksum != d1.BootChecksum {
 		t.Errorf("boot checksum %s, ours was %s", st.Deployments[1].BootChecksum, d1.BootChecksum)
 	}
-	k, err := findKernel(dirTree{openDirT(t, b.path(d2.Dir()))})
-	must(t, err)
-	if sum, err := k.checksum(dirTree{openDirT(t, b.path(d2.Dir()))}); err != nil || sum != d2.BootChecksum {
+	k, err := findKernel(dirTree{testutil.OpenDir(t, b.path(d2.Dir()))})
+	testutil.Must(t, err)
+	if sum, err := k.checksum(dirTree{testutil.OpenDir(t, b.path(d2.Dir()))}); err != nil || sum != d2.BootChecksum {
 		t.Errorf("%v: boot checksum %s, libostree says %s", err, sum, d2.BootChecksum)
 	}
 
@@ -84,7 +85,7 @@ func TestTakeTurns(t *testing.T) {
 	}
 	b.locked(func(l *Locked) {
 		_, err := l.Cleanup(t.Context())
-		must(t, err)
+		testutil.Must(t, err)
 	})
 	b.expectStatus(d3, d2)
 	b.mustOstree("fsck", repo)
@@ -97,7 +98,7 @@ func TestTakeTurns(t *testing.T) {
 	b.mustOstree("admin", "deploy", sysroot, "--os=testos", c4.String())
 	b.locked(func(l *Locked) {
 		_, err := l.Rollback(t.Context())
-		must(t, err)
+		testutil.Must(t, err)
 	})
 	st = b.load()
 	b.expectStatus(st.Deployments...)
@@ -107,7 +108,7 @@ func TestTakeTurns(t *testing.T) {
 	b.mustOstree("admin", "cleanup", sysroot)
 	b.locked(func(l *Locked) {
 		res, err := l.Cleanup(t.Context())
-		must(t, err)
+		testutil.Must(t, err)
 		if res.Prune.Deleted != 0 {
 			t.Errorf("libostree left %+v", res)
 		}
@@ -119,7 +120,7 @@ func TestTakeTurns(t *testing.T) {
 // everything that is not a time or a random name.
 func TestSameLayout(t *testing.T) {
 	t.Parallel()
-	needTool(t, "ostree")
+	testutil.Tool(t, "ostree")
 	ours, theirs := newBox(t, InitOptions{}), newBox(t, InitOptions{})
 	for _, tree := range []osTree{release("1", "1"), release("2", "2")} {
 		v := tree["usr/bin/tool"][5:]
@@ -133,7 +134,7 @@ func TestSameLayout(t *testing.T) {
 	}
 	ours.locked(func(l *Locked) {
 		_, err := l.Cleanup(t.Context())
-		must(t, err)
+		testutil.Must(t, err)
 	})
 	a, b := ours.layout(), theirs.layout()
 	for k, v := range a {
@@ -151,7 +152,7 @@ func TestSameLayout(t *testing.T) {
 func (b *box) layout() map[string]string {
 	b.t.Helper()
 	out := map[string]string{}
-	must(b.t, filepath.WalkDir(b.path(), func(p string, e os.DirEntry, err error) error {
+	testutil.Must(b.t, filepath.WalkDir(b.path(), func(p string, e os.DirEntry, err error) error {
 		if err != nil {
 			return err
 		}
@@ -195,8 +196,8 @@ func (b *box) layout() map[string]string {
 func TestGrubSwitch(t *testing.T) {
 	t.Parallel()
 	b := newBox(t, InitOptions{Bootloader: bootloader.GRUB2, BootPrefix: true})
-	must(t, os.Mkdir(b.path("boot/grub"), 0o755))
-	must(t, os.WriteFile(b.path("boot/grub/grub.cfg"), []byte("configfile /loader/grub.cfg\n"), 0o644))
+	testutil.Must(t, os.Mkdir(b.path("boot/grub"), 0o755))
+	testutil.Must(t, os.WriteFile(b.path("boot/grub/grub.cfg"), []byte("configfile /loader/grub.cfg\n"), 0o644))
 	b.deploy(b.commit("m", "1", release("1", "1")), Retention{})
 	b.deploy(b.commit("m", "2", release("2", "2")), Retention{})
 	cfg := b.read("boot/loader/grub.cfg")

@@ -10,6 +10,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/hostctl/hostctl/internal/testutil"
 	"github.com/hostctl/hostctl/pkg/bootloader/bls"
 	"github.com/hostctl/hostctl/pkg/ostree"
 )
@@ -182,7 +183,7 @@ func TestOrigin(t *testing.T) {
 	t.Parallel()
 	in := "[origin]\nrefspec=r:os/main\nunlocked=hotfix\n\n[libostree-transient]\npinned=true\n\n[packages]\nrequested=a;b;\n"
 	o, err := ParseOrigin([]byte(in))
-	must(t, err)
+	testutil.Must(t, err)
 	if o.Refspec() != "r:os/main" || !o.Pinned() || o.Unlocked() != "hotfix" || !bytes.Equal(o.Bytes(), []byte(in)) {
 		t.Fatalf("%s", o.Bytes())
 	}
@@ -229,9 +230,9 @@ func TestStagedRecord(t *testing.T) {
 		{target: target, merge: &merge, locked: true, overlays: []string{"/x"}},
 	} {
 		data, err := encodeStaged(r)
-		must(t, err)
+		testutil.Must(t, err)
 		got, err := decodeStaged(data)
-		must(t, err)
+		testutil.Must(t, err)
 		if d := cmp.Diff(&r, got, cmp.AllowUnexported(stagedRecord{}, Deployment{}, Origin{})); d != "" {
 			t.Error(d)
 		}

@@ -11,6 +11,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/hostctl/hostctl/internal/testutil"
 	"github.com/hostctl/hostctl/pkg/bootloader/bls"
 	"github.com/hostctl/hostctl/pkg/ostree"
 )
@@ -21,7 +22,7 @@ func (b *box) stage(c ostree.Checksum, o StageOptions) StageResult {
 	b.locked(func(l *Locked) {
 		var err error
 		res, err = l.Stage(b.t.Context(), Request{Stateroot: "testos", Commit: c, Origin: NewOrigin("testos/main")}, o)
-		must(b.t, err)
+		testutil.Must(b.t, err)
 	})
 	return res
 }
@@ -40,7 +41,7 @@ func TestStage(t *testing.T) {
 	if _, err := b.finalize(); !errors.Is(err, ErrNothingStaged) {
 		t.Fatal(err)
 	}
-	must(t, os.WriteFile(b.path(d1.Dir(), "etc/app.conf"), []byte("early"), 0o644))
+	testutil.Must(t, os.WriteFile(b.path(d1.Dir(), "etc/app.conf"), []byte("early"), 0o644))
 	res := b.stage(b.commit("testos/main", "2", release("2", "2")), StageOptions{})
 	if got := res.Preview.Etc; got.Counts.Modified != 1 || len(got.Conflicts()) != 1 || got.Conflicts()[0].Path != "app.conf" {
 		t.Fatalf("%+v", got)
@@ -55,16 +56,16 @@ func TestStage(t *testing.T) {
 	// Nothing of the boot menu has changed, and what was staged survives cleanup.
 	b.locked(func(l *Locked) {
 		_, err := l.Cleanup(t.Context())
-		must(t, err)
+		testutil.Must(t, err)
 	})
 	if d, ok := b.load().Default(); !ok || !d.Same(d1) {
 		t.Fatalf("%+v", d)
 	}
 	// A second one replaces the first; changes of /etc after staging count.
 	res = b.stage(b.commit("testos/main", "3", release("3", "2")), StageOptions{})
-	must(t, os.WriteFile(b.path(d1.Dir(), "etc/app.conf"), []byte("late"), 0o644))
+	testutil.Must(t, os.WriteFile(b.path(d1.Dir(), "etc/app.conf"), []byte("late"), 0o644))
 	fin, err := b.finalize()
-	must(t, err)
+	testutil.Must(t, err)
 	if !fin.Deployment.Same(res.Deployment) || fin.Etc.Counts.Modified != 1 {
 		t.Fatalf("%+v", fin)
 	}
@@ -91,9 +92,9 @@ func TestStageLocked(t *testing.T) {
 	if _, err := b.finalize(); !errors.Is(err, ErrStagedLocked) {
 		t.Fatal(err)
 	}
-	b.locked(func(l *Locked) { must(t, l.SetStagedLocked(t.Context(), false)) })
+	b.locked(func(l *Locked) { testutil.Must(t, l.SetStagedLocked(t.Context(), false)) })
 	_, err := b.finalize()
-	must(t, err)
+	testutil.Must(t, err)
 	if got := names(b.load().Deployments); got != "2.0 1.0" {
 		t.Fatal(got)
 	}
@@ -103,7 +104,7 @@ func TestStageRefuses(t *testing.T) {
 	t.Parallel()
 	b := newBox(t, InitOptions{})
 	d1 := b.deploy(b.commit("m", "1", release("1", "1")), Retention{})
-	must(t, os.WriteFile(b.path(d1.Dir(), "etc/app.conf"), []byte("mine"), 0o644))
+	testutil.Must(t, os.WriteFile(b.path(d1.Dir(), "etc/app.conf"), []byte("mine"), 0o644))
 	c := b.commit("m", "2", release("2", "2"))
 	b.locked(func(l *Locked) {
 		_, err := l.Stage(t.Context(), Request{Stateroot: "testos", Commit: c, FailOnConflict: true}, StageOptions{})
@@ -124,7 +125,7 @@ func TestFinalizeFailure(t *testing.T) {
 	b := newBox(t, InitOptions{})
 	d1 := b.deploy(b.commit("m", "1", release("1", "1")), Retention{})
 	res := b.stage(b.commit("m", "2", release("2", "2")), StageOptions{})
-	must(t, os.RemoveAll(b.path(res.Deployment.Dir(), "usr/lib/modules")))
+	testutil.Must(t, os.RemoveAll(b.path(res.Deployment.Dir(), "usr/lib/modules")))
 	if _, err := b.finalize(); !errors.Is(err, ErrNoKernel) {
 		t.Fatal(err)
 	}
@@ -137,7 +138,7 @@ func TestFinalizeFailure(t *testing.T) {
 	}
 	b.stage(b.commit("m", "3", release("3", "3")), StageOptions{})
 	_, err := b.finalize()
-	must(t, err)
+	testutil.Must(t, err)
 	if st := b.load(); st.FinalizeFailure != "" || names(st.Deployments) != "3.0 1.0" {
 		t.Fatalf("%q %s", st.FinalizeFailure, names(st.Deployments))
 	}
@@ -150,7 +151,7 @@ func TestRollbackDropsStaged(t *testing.T) {
 	b.stage(b.commit("m", "2", release("2", "2")), StageOptions{})
 	b.locked(func(l *Locked) {
 		_, err := l.Rollback(t.Context())
-		must(t, err)
+		testutil.Must(t, err)
 	})
 	if got := names(b.load().Deployments); got != "1.0*" {
 		t.Fatal(got)
@@ -195,7 +196,7 @@ func (b *box) inBooted(d Deployment, args ...string) (string, error) {
 // and finalise it.
 func TestStagedByLibostree(t *testing.T) {
 	t.Parallel()
-	needTool(t, "ostree")
+	testutil.Tool(t, "ostree")
 	b := newBox(t, InitOptions{})
 	d1 := b.deploy(b.commit("m", "1", release("1", "1")), Retention{})
 	c2 := b.commit("m", "2", release("2", "2"))
@@ -208,9 +209,9 @@ func TestStagedByLibostree(t *testing.T) {
 	if names(st.Deployments) != "2.0+ 1.0*" || st.Deployments[0].Kargs.String() != "root=LABEL=x rw staged=1" {
 		t.Fatalf("%s %q", names(st.Deployments), st.Deployments[0].Kargs)
 	}
-	must(t, os.WriteFile(b.path(d1.Dir(), "etc/new"), []byte("late"), 0o644))
+	testutil.Must(t, os.WriteFile(b.path(d1.Dir(), "etc/new"), []byte("late"), 0o644))
 	_, err = b.finalize()
-	must(t, err)
+	testutil.Must(t, err)
 	b.boot(d1)
 	st = b.load()
 	if names(st.Deployments) != "2.0 1.0*" || b.read(st.Deployments[0].Dir(), "etc/new") != "late" {
@@ -222,20 +223,20 @@ func TestStagedByLibostree(t *testing.T) {
 // TestFinalizedByLibostree: the reverse.
 func TestFinalizedByLibostree(t *testing.T) {
 	t.Parallel()
-	needTool(t, "ostree")
+	testutil.Tool(t, "ostree")
 	b := newBox(t, InitOptions{})
 	d1 := b.deploy(b.commit("m", "1", release("1", "1")), Retention{})
 	b.boot(d1)
 	c2 := b.commit("m", "2", release("2", "2"))
 	b.locked(func(l *Locked) {
 		_, err := l.Stage(t.Context(), Request{Stateroot: "testos", Commit: c2, Origin: NewOrigin("m"), Kargs: bls.Kargs{"root=LABEL=y", "z"}}, StageOptions{})
-		must(t, err)
+		testutil.Must(t, err)
 	})
 	out, err := b.inBooted(d1, "admin", "status")
 	if err != nil || !strings.Contains(out, c2.String()+".0 (staged)") {
 		t.Fatalf("%v\n%s", err, out)
 	}
-	must(t, os.WriteFile(b.path(d1.Dir(), "etc/new"), []byte("late"), 0o644))
+	testutil.Must(t, os.WriteFile(b.path(d1.Dir(), "etc/new"), []byte("late"), 0o644))
 	if out, err := b.inBooted(d1, "admin", "finalize-staged"); err != nil {
 		t.Fatalf("%v\n%s", err, out)
 	}
@@ -256,18 +257,18 @@ func TestCleanupKeepsStagedCommit(t *testing.T) {
 	staged := b.commit("testos/main", "2", release("2", "2"))
 	b.stage(staged, StageOptions{})
 	b.locked(func(l *Locked) {
-		must(t, l.s.setStagedRef(t.Context(), d1.Checksum))
+		testutil.Must(t, l.s.setStagedRef(t.Context(), d1.Checksum))
 		_, err := l.s.repo.Update(t.Context(), func(_ context.Context, txn *ostree.Txn) error {
 			return txn.DeleteRef("testos/main")
 		})
-		must(t, err)
+		testutil.Must(t, err)
 		_, err = l.Cleanup(t.Context())
-		must(t, err)
+		testutil.Must(t, err)
 		_, err = l.s.repo.LoadCommit(staged)
-		must(t, err)
+		testutil.Must(t, err)
 	})
 	fin, err := b.finalize()
-	must(t, err)
+	testutil.Must(t, err)
 	if fin.Deployment.Checksum != staged {
 		t.Fatalf("%+v", fin.Deployment)
 	}

@@ -12,6 +12,8 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+
+	"github.com/hostctl/hostctl/internal/testutil"
 )
 
 func ostree(t *testing.T, args ...string) (string, error) {
@@ -22,20 +24,12 @@ func ostree(t *testing.T, args ...string) (string, error) {
 
 func needOstree(t *testing.T) {
 	t.Helper()
-	reason := ""
-	if _, err := exec.LookPath("ostree"); err != nil {
-		reason = "ostree is not installed"
+	const why = "a bare repository needs root"
+	if os.Geteuid() != 0 && os.Getenv("CI") == "true" {
+		t.Fatal(why)
 	}
-	if os.Geteuid() != 0 {
-		reason = "a bare repository needs root"
-	}
-	if reason == "" {
-		return
-	}
-	if os.Getenv("CI") == "true" {
-		t.Fatal(reason)
-	}
-	t.Skip(reason)
+	testutil.Root(t, why)
+	testutil.Tool(t, "ostree")
 }
 
 type sysroot struct{ root string }
@@ -74,11 +68,11 @@ func (s sysroot) deploy(t *testing.T, version string, etc func(string)) (string,
 	t.Helper()
 	tree := t.TempDir()
 	mods := filepath.Join(tree, "usr/lib/modules/1")
-	must(t, os.MkdirAll(mods, 0o755))
-	must(t, os.MkdirAll(filepath.Join(tree, "usr/etc"), 0o755))
-	must(t, os.WriteFile(filepath.Join(mods, "vmlinuz"), []byte("kernel"+version), 0o644))
-	must(t, os.WriteFile(filepath.Join(mods, "initramfs.img"), []byte("initramfs"), 0o644))
-	must(t, os.WriteFile(filepath.Join(tree, "usr/etc/os-release"), []byte("NAME=x\nPRETTY_NAME=x\n"), 0o644))
+	testutil.Must(t, os.MkdirAll(mods, 0o755))
+	testutil.Must(t, os.MkdirAll(filepath.Join(tree, "usr/etc"), 0o755))
+	testutil.Must(t, os.WriteFile(filepath.Join(mods, "vmlinuz"), []byte("kernel"+version), 0o644))
+	testutil.Must(t, os.WriteFile(filepath.Join(mods, "initramfs.img"), []byte("initramfs"), 0o644))
+	testutil.Must(t, os.WriteFile(filepath.Join(tree, "usr/etc/os-release"), []byte("NAME=x\nPRETTY_NAME=x\n"), 0o644))
 	etc(filepath.Join(tree, "usr/etc"))
 	out, err := ostree(t, "commit", "--repo="+s.root+"/ostree/repo", "-b", "b", "--fsync=false", "--tree=dir="+tree,
 		"--add-metadata-string=version="+version)
@@ -94,7 +88,7 @@ func (s sysroot) deployment(t *testing.T, version string) string {
 	dirs, _ := filepath.Glob(s.root + "/ostree/deploy/os/deploy/*.0")
 	for _, d := range dirs {
 		data, err := os.ReadFile(d + "/usr/lib/modules/1/vmlinuz")
-		must(t, err)
+		testutil.Must(t, err)
 		if string(data) == "kernel"+version {
 			return d
 		}
@@ -195,7 +189,7 @@ func TestAgainstLibostree(t *testing.T) {
 	})
 	old := s.deployment(t, "1")
 	for _, c := range accepted {
-		must(t, os.RemoveAll(filepath.Join(old, "etc", c.name)))
+		testutil.Must(t, os.RemoveAll(filepath.Join(old, "etc", c.name)))
 		build(t, filepath.Join(old, "etc"), c.name, c.c)
 	}
 	out, err := s.deploy(t, "2", func(etc string) {
@@ -211,11 +205,11 @@ func TestAgainstLibostree(t *testing.T) {
 	if out, err := exec.Command("cp", "-a", now+"/usr/etc/.", merged).CombinedOutput(); err != nil {
 		t.Fatalf("%v\n%s", err, out)
 	}
-	cur := open(t, old+"/etc")
-	changes, err := Compare(t.Context(), open(t, old+"/usr/etc"), cur, open(t, merged))
-	must(t, err)
-	_, err = Apply(t.Context(), cur, open(t, merged), changes)
-	must(t, err)
+	cur := testutil.OpenDir(t, old+"/etc")
+	changes, err := Compare(t.Context(), testutil.OpenDir(t, old+"/usr/etc"), cur, testutil.OpenDir(t, merged))
+	testutil.Must(t, err)
+	_, err = Apply(t.Context(), cur, testutil.OpenDir(t, merged), changes)
+	testutil.Must(t, err)
 	if d := cmp.Diff(listing(t, now+"/etc"), listing(t, merged)); d != "" {
 		t.Fatal(d)
 	}
@@ -255,7 +249,7 @@ func TestLibostreeAborts(t *testing.T) {
 		}
 		s := newSysroot(t, func(etc string) { build(t, etc, c.name, c.b) })
 		old := s.deployment(t, "1")
-		must(t, os.RemoveAll(filepath.Join(old, "etc", c.name)))
+		testutil.Must(t, os.RemoveAll(filepath.Join(old, "etc", c.name)))
 		build(t, filepath.Join(old, "etc"), c.name, c.c)
 		if out, err := s.deploy(t, "2", func(etc string) { build(t, etc, c.name, c.n) }); err == nil {
 			t.Errorf("%+v: libostree merged it\n%s", c, out)

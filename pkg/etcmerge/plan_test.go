@@ -16,7 +16,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
-	"github.com/hostctl/hostctl/internal/fsx"
+	"github.com/hostctl/hostctl/internal/testutil"
 )
 
 // shape is one state of a name in a tree: "" absent, "f:TEXT[:MODE]" a file,
@@ -37,11 +37,11 @@ func build(t *testing.T, root, name string, s shape) {
 		text, mode, _ := strings.Cut(arg, ":")
 		write(t, p, text, mode)
 	case "l":
-		must(t, os.Symlink(arg, p))
+		testutil.Must(t, os.Symlink(arg, p))
 	case "p":
-		must(t, syscall.Mkfifo(p, 0o644))
+		testutil.Must(t, syscall.Mkfifo(p, 0o644))
 	case "d":
-		must(t, os.Mkdir(p, 0o755))
+		testutil.Must(t, os.Mkdir(p, 0o755))
 		for child := range strings.SplitSeq(arg, ",") {
 			if name, text, ok := strings.Cut(child, "="); ok {
 				write(t, filepath.Join(p, name), text, "")
@@ -58,30 +58,15 @@ func write(t *testing.T, p, text, mode string) {
 	if mode == "600" {
 		perm = 0o600
 	}
-	must(t, os.WriteFile(p, []byte(text), perm))
-	must(t, os.Chmod(p, perm))
-}
-
-func must(t *testing.T, err error) {
-	t.Helper()
-	if err != nil {
-		t.Fatal(err)
-	}
-}
-
-func open(t *testing.T, p string) *fsx.Dir {
-	t.Helper()
-	d, err := fsx.OpenDir(p)
-	must(t, err)
-	t.Cleanup(func() { d.Close() })
-	return d
+	testutil.Must(t, os.WriteFile(p, []byte(text), perm))
+	testutil.Must(t, os.Chmod(p, perm))
 }
 
 // listing describes a tree as path -> "kind mode content".
 func listing(t *testing.T, root string) map[string]string {
 	t.Helper()
 	out := map[string]string{}
-	must(t, filepath.WalkDir(root, func(p string, _ os.DirEntry, err error) error {
+	testutil.Must(t, filepath.WalkDir(root, func(p string, _ os.DirEntry, err error) error {
 		if err != nil || p == root {
 			return err
 		}
@@ -157,7 +142,7 @@ func TestEveryCombination(t *testing.T) {
 	t.Parallel()
 	root := t.TempDir()
 	for _, d := range []string{"base", "current", "next", "merged"} {
-		must(t, os.Mkdir(filepath.Join(root, d), 0o755))
+		testutil.Must(t, os.Mkdir(filepath.Join(root, d), 0o755))
 	}
 	n := 0
 	for _, b := range shapes() {
@@ -188,11 +173,11 @@ func TestEveryCombination(t *testing.T) {
 
 func mergeReal(t *testing.T, root string) []Change {
 	t.Helper()
-	current, merged := open(t, filepath.Join(root, "current")), open(t, filepath.Join(root, "merged"))
-	changes, err := Compare(context.Background(), open(t, filepath.Join(root, "base")), current, merged)
-	must(t, err)
+	current, merged := testutil.OpenDir(t, filepath.Join(root, "current")), testutil.OpenDir(t, filepath.Join(root, "merged"))
+	changes, err := Compare(context.Background(), testutil.OpenDir(t, filepath.Join(root, "base")), current, merged)
+	testutil.Must(t, err)
 	vanished, err := Apply(context.Background(), current, merged, changes)
-	must(t, err)
+	testutil.Must(t, err)
 	if len(vanished) > 0 {
 		t.Fatalf("vanished: %q", vanished)
 	}
@@ -238,7 +223,7 @@ func TestConflicts(t *testing.T) {
 	} {
 		root := t.TempDir()
 		for d, s := range map[string]shape{"base": c.base, "current": c.current, "merged": c.next} {
-			must(t, os.Mkdir(filepath.Join(root, d), 0o755))
+			testutil.Must(t, os.Mkdir(filepath.Join(root, d), 0o755))
 			build(t, filepath.Join(root, d), "n", s)
 		}
 		var got []string
@@ -255,33 +240,31 @@ func TestConflicts(t *testing.T) {
 // a local file travel; so do a directory's.
 func TestAttributes(t *testing.T) {
 	t.Parallel()
-	if os.Geteuid() != 0 {
-		t.Skip("changing owners needs root")
-	}
+	testutil.Root(t, "changing owners needs root")
 	root := t.TempDir()
 	for _, d := range []string{"base", "current", "merged"} {
-		must(t, os.MkdirAll(filepath.Join(root, d, "dir"), 0o755))
+		testutil.Must(t, os.MkdirAll(filepath.Join(root, d, "dir"), 0o755))
 	}
 	f := filepath.Join(root, "current", "dir", "f")
-	must(t, os.WriteFile(f, []byte("x"), 0o600))
-	must(t, os.Chown(f, 12, 34))
-	must(t, os.Chmod(f, 0o640|os.ModeSetuid))
-	must(t, os.Chown(filepath.Join(root, "current", "dir"), 5, 6))
-	must(t, os.Chmod(filepath.Join(root, "current", "dir"), 0o700))
-	cur := open(t, filepath.Join(root, "current"))
+	testutil.Must(t, os.WriteFile(f, []byte("x"), 0o600))
+	testutil.Must(t, os.Chown(f, 12, 34))
+	testutil.Must(t, os.Chmod(f, 0o640|os.ModeSetuid))
+	testutil.Must(t, os.Chown(filepath.Join(root, "current", "dir"), 5, 6))
+	testutil.Must(t, os.Chmod(filepath.Join(root, "current", "dir"), 0o700))
+	cur := testutil.OpenDir(t, filepath.Join(root, "current"))
 	if err := cur.SetXattr("dir/f", "user.k", []byte("v")); errors.Is(err, syscall.ENOTSUP) {
 		t.Skip("no extended attributes on this filesystem")
 	} else if err != nil {
 		t.Fatal(err)
 	}
-	merged := open(t, filepath.Join(root, "merged"))
-	must(t, merged.SetXattr("dir", "user.stale", []byte("v")))
+	merged := testutil.OpenDir(t, filepath.Join(root, "merged"))
+	testutil.Must(t, merged.SetXattr("dir", "user.stale", []byte("v")))
 	mergeReal(t, root)
 	for _, name := range []string{"dir", "dir/f"} {
 		want, err := cur.Lstat(name)
-		must(t, err)
+		testutil.Must(t, err)
 		got, err := merged.Lstat(name)
-		must(t, err)
+		testutil.Must(t, err)
 		if got.Mode != want.Mode || got.UID != want.UID || got.GID != want.GID {
 			t.Errorf("%s: %+v, want %+v", name, got, want)
 		}
@@ -302,16 +285,16 @@ func TestVanished(t *testing.T) {
 	t.Parallel()
 	root := t.TempDir()
 	for _, d := range []string{"base", "current", "merged"} {
-		must(t, os.Mkdir(filepath.Join(root, d), 0o755))
+		testutil.Must(t, os.Mkdir(filepath.Join(root, d), 0o755))
 	}
 	build(t, filepath.Join(root, "current"), "d", "d:c=one")
 	build(t, filepath.Join(root, "current"), "f", "f:one")
-	cur, merged := open(t, filepath.Join(root, "current")), open(t, filepath.Join(root, "merged"))
-	changes, err := Compare(context.Background(), open(t, filepath.Join(root, "base")), cur, merged)
-	must(t, err)
-	must(t, os.RemoveAll(filepath.Join(root, "current", "d")))
+	cur, merged := testutil.OpenDir(t, filepath.Join(root, "current")), testutil.OpenDir(t, filepath.Join(root, "merged"))
+	changes, err := Compare(context.Background(), testutil.OpenDir(t, filepath.Join(root, "base")), cur, merged)
+	testutil.Must(t, err)
+	testutil.Must(t, os.RemoveAll(filepath.Join(root, "current", "d")))
 	vanished, err := Apply(context.Background(), cur, merged, changes)
-	must(t, err)
+	testutil.Must(t, err)
 	if d := cmp.Diff([]string{"d", "d/c"}, vanished); d != "" {
 		t.Fatal(d)
 	}

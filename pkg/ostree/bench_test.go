@@ -8,6 +8,8 @@ import (
 	"path/filepath"
 	"syscall"
 	"testing"
+
+	"github.com/hostctl/hostctl/internal/testutil"
 )
 
 // cpuTime tells more than the clock where other work shares the machine.
@@ -41,7 +43,7 @@ func benchTree(b *testing.B, mode Mode, src string) {
 		if err := os.Mkdir(root, 0o755); err != nil {
 			b.Fatal(err)
 		}
-		d := openDir(b, root)
+		d := testutil.OpenDir(b, root)
 		r, err := Create(d, mode, Options{})
 		if err != nil {
 			b.Fatal(err)
@@ -53,7 +55,7 @@ func benchTree(b *testing.B, mode Mode, src string) {
 		b.Run("checkout", func(b *testing.B) {
 			defer cpuTime(b)()
 			o := CheckoutOptions{DevIno: &cache, UserMode: mode == ModeBareUser}
-			if err := r.Checkout(b.Context(), c, openDir(b, filepath.Dir(root)), "out", o); err != nil {
+			if err := r.Checkout(b.Context(), c, testutil.OpenDir(b, filepath.Dir(root)), "out", o); err != nil {
 				b.Fatal(err)
 			}
 		})
@@ -72,7 +74,7 @@ func benchCommit(b *testing.B, r *Repo, src string, cache *DevInoCache) (c Check
 	defer cpuTime(b)()
 	s, err := r.Update(b.Context(), func(ctx context.Context, tx *Txn) error {
 		m := NewMTree()
-		if err := tx.WriteDir(ctx, openDir(b, src), m, CommitOptions{DevIno: cache}); err != nil {
+		if err := tx.WriteDir(ctx, testutil.OpenDir(b, src), m, CommitOptions{DevIno: cache}); err != nil {
 			return err
 		}
 		tree, meta, err := tx.WriteTree(ctx, m)

@@ -11,6 +11,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/hostctl/hostctl/internal/testutil"
 )
 
 // BenchmarkCheckoutOstree checks the commit HOSTCTL_BENCH_REV of the repository
@@ -23,7 +25,7 @@ func BenchmarkCheckoutOstree(b *testing.B) {
 	}
 	flags := strings.Fields(os.Getenv("HOSTCTL_BENCH_FLAGS"))
 	o := CheckoutOptions{UserMode: slices.Contains(flags, "-U"), ForceCopy: slices.Contains(flags, "-C"), RequireHardlinks: slices.Contains(flags, "-H")}
-	r, err := Open(openDir(b, repo), Options{})
+	r, err := Open(testutil.OpenDir(b, repo), Options{})
 	if err != nil {
 		b.Fatal(err)
 	}
@@ -38,7 +40,7 @@ func BenchmarkCheckoutOstree(b *testing.B) {
 		b.Fatal(err)
 	}
 	defer os.RemoveAll(tmp)
-	dst := openDir(b, tmp)
+	dst := testutil.OpenDir(b, tmp)
 	var ours, theirs []float64
 	for b.Loop() {
 		ours = append(ours, timed(b, tmp, func() error { return r.Checkout(b.Context(), commit, dst, "out", o) }))

@@ -16,6 +16,8 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+
+	"github.com/hostctl/hostctl/internal/testutil"
 )
 
 // optionsOf translates flags of ostree checkout as that program does.
@@ -77,7 +79,7 @@ func layout(t *testing.T, root string) []string {
 			}
 			line += fmt.Sprintf(" linked=%v -> %s", st.Nlink > 1, target)
 		}
-		d := openDir(t, filepath.Dir(p))
+		d := testutil.OpenDir(t, filepath.Dir(p))
 		xattrs, err := d.Xattrs(filepath.Base(p))
 		for _, x := range xattrs {
 			if x.Name != userMetaXattr {
@@ -112,7 +114,7 @@ type peerCase struct {
 func addLayers(t *testing.T, r *Repo) {
 	t.Helper()
 	src := makeTree(t)
-	d := openDir(t, src)
+	d := testutil.OpenDir(t, src)
 	steps := []error{
 		d.WriteFile("usr/unreadable", []byte("u"), 0o200), d.MkdirAll("usr/world", 0o777), d.Chmod("usr/world", 0o2777), d.Chmod("usr/unreadable", 0o200),
 	}
@@ -120,13 +122,13 @@ func addLayers(t *testing.T, r *Repo) {
 	for _, dir := range []string{"usr/bin", "usr/share", "etc"} {
 		steps = append(steps, os.MkdirAll(filepath.Join(layer, dir), 0o755))
 	}
-	l := openDir(t, layer)
+	l := testutil.OpenDir(t, layer)
 	steps = append(steps,
 		l.WriteFile("usr/bin/tool", []byte("new\n"), 0o755), l.WriteFile("usr/bin/new", []byte("n"), 0o644), l.WriteFile("usr/empty", nil, 0o644),
 		l.Symlink("elsewhere", "usr/dangling"), l.WriteFile("etc/conf", []byte("c"), 0o600))
 	holes := filepath.Join(t.TempDir(), "holes")
 	steps = append(steps, os.MkdirAll(filepath.Join(holes, "usr/lib"), 0o755), os.MkdirAll(filepath.Join(holes, "usr/bin"), 0o755))
-	h := openDir(t, holes)
+	h := testutil.OpenDir(t, holes)
 	steps = append(steps,
 		h.WriteFile("usr/.wh.empty", nil, 0o644), h.WriteFile("usr/.wh.share", []byte("x"), 0o644), h.WriteFile("usr/lib/.wh..wh..opq", nil, 0o644),
 		h.WriteFile("usr/lib/only", []byte("o"), 0o644), h.WriteFile("usr/bin/.ostree-wh.tool", nil, 0o640), h.WriteFile("usr/bin/.ostree-wh.gone", []byte("g"), 0o600))
@@ -197,7 +199,7 @@ func peerCases(skip string) []peerCase {
 // Each kind of checkout leaves what libostree leaves, and fails in its words.
 func TestPeerCheckout(t *testing.T) {
 	t.Parallel()
-	needTool(t, "ostree")
+	testutil.Tool(t, "ostree")
 	needRoot(t)
 	skip := filepath.Join(t.TempDir(), "skip")
 	if err := os.WriteFile(skip, []byte("/usr/bin/\n/usr/empty\n/usr/share\n/lib/\n/bin/tool\n"), 0o644); err != nil {
@@ -239,7 +241,7 @@ func comparePeer(t *testing.T, r *Repo, c peerCase) {
 		t.Fatal(err)
 	}
 	got := ""
-	if err := r.Checkout(t.Context(), commit, openDir(t, tmp), "ours", optionsOf(c.flags, tmp)); err != nil {
+	if err := r.Checkout(t.Context(), commit, testutil.OpenDir(t, tmp), "ours", optionsOf(c.flags, tmp)); err != nil {
 		got = err.Error()
 	}
 	if want, got := tmpNames.ReplaceAllString(want, "TMP"), tmpNames.ReplaceAllString(got, "TMP"); want != got {

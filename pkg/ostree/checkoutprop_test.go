@@ -21,6 +21,7 @@ import (
 	"pgregory.net/rapid"
 
 	"github.com/hostctl/hostctl/internal/fsx"
+	"github.com/hostctl/hostctl/internal/testutil"
 )
 
 // drawTree lays out a random tree below root.
@@ -204,7 +205,7 @@ func TestCheckoutKilled(t *testing.T) {
 }
 
 func checkOutForever(t *testing.T, at string) {
-	r, err := Open(openDir(t, filepath.Join(at, "repo")), Options{})
+	r, err := Open(testutil.OpenDir(t, filepath.Join(at, "repo")), Options{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -214,7 +215,7 @@ func checkOutForever(t *testing.T, at string) {
 	}
 	// Slow enough to be caught in the middle.
 	slow := func(string) bool { time.Sleep(time.Millisecond); return true }
-	_ = r.Checkout(t.Context(), c, openDir(t, at), "out", CheckoutOptions{UserMode: true, Filter: slow})
+	_ = r.Checkout(t.Context(), c, testutil.OpenDir(t, at), "out", CheckoutOptions{UserMode: true, Filter: slow})
 	select {}
 }
 
@@ -257,10 +258,10 @@ func TestCheckoutLabels(t *testing.T) {
 	} {
 		out := t.TempDir()
 		v.o.Label = func(p string, mode uint32) (string, error) { return "l:" + p, nil }
-		if err := r.Checkout(t.Context(), c, openDir(t, out), "t", v.o); err != nil {
+		if err := r.Checkout(t.Context(), c, testutil.OpenDir(t, out), "t", v.o); err != nil {
 			t.Fatal(err)
 		}
-		got, err := openDir(t, filepath.Join(out, "t")).Xattrs(v.name)
+		got, err := testutil.OpenDir(t, filepath.Join(out, "t")).Xattrs(v.name)
 		i := slices.IndexFunc(got, func(x fsx.Xattr) bool { return x.Name == selinuxXattr })
 		if err != nil || i < 0 || string(got[i].Value) != "l:"+v.want+"\x00" {
 			t.Errorf("%+v %s: %q, %v", v.o.Subpath, v.name, got, err)
@@ -304,7 +305,7 @@ func TestCheckoutBomb(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := r.Checkout(t.Context(), c, openDir(t, t.TempDir()), "x", CheckoutOptions{UserMode: true}); !errors.Is(err, ErrInvalid) {
+	if err := r.Checkout(t.Context(), c, testutil.OpenDir(t, t.TempDir()), "x", CheckoutOptions{UserMode: true}); !errors.Is(err, ErrInvalid) {
 		t.Errorf("a tree of %d levels: %v", maxTreeDepth+1, err)
 	}
 }

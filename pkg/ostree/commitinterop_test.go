@@ -11,6 +11,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/hostctl/hostctl/internal/testutil"
 	"github.com/hostctl/hostctl/pkg/ostree/gvariant"
 )
 
@@ -83,7 +84,7 @@ func writeTarFile(ctx context.Context, tx *Txn, m *MTree, file string, o CommitO
 func linkTree(t *testing.T) string {
 	t.Helper()
 	src := makeTree(t)
-	d := openDir(t, src)
+	d := testutil.OpenDir(t, src)
 	err := d.Link("usr/bin/tool", d, "usr/bin/a-link")
 	if err == nil {
 		err = d.Link("usr/lib/link", d, "usr/lib/linked link")
@@ -104,7 +105,7 @@ func linkTree(t *testing.T) string {
 // A tar of every format gives the commit that libostree makes of it, in every mode.
 func TestInteropTar(t *testing.T) {
 	t.Parallel()
-	needTool(t, "ostree")
+	testutil.Tool(t, "ostree")
 	needRoot(t)
 	src := linkTree(t)
 	for name, args := range map[string][]string{
@@ -132,8 +133,8 @@ func TestInteropTar(t *testing.T) {
 
 func TestInteropCpio(t *testing.T) {
 	t.Parallel()
-	needTool(t, "ostree")
-	needTool(t, "cpio")
+	testutil.Tool(t, "ostree")
+	testutil.Tool(t, "cpio")
 	needRoot(t)
 	src := linkTree(t)
 	for _, format := range []string{"newc", "crc", "odc"} {
@@ -154,7 +155,7 @@ func TestInteropCpio(t *testing.T) {
 // Parents that the archive lacks, renamed paths, and options on top.
 func TestInteropTarOptions(t *testing.T) {
 	t.Parallel()
-	needTool(t, "ostree")
+	testutil.Tool(t, "ostree")
 	needRoot(t)
 	src := linkTree(t)
 	all, part := tarOf(t, src), filepath.Join(t.TempDir(), "part.tar")
@@ -211,7 +212,7 @@ func TestInteropTarOptions(t *testing.T) {
 // libostree, in every mode.
 func TestInteropOverrides(t *testing.T) {
 	t.Parallel()
-	needTool(t, "ostree")
+	testutil.Tool(t, "ostree")
 	needRoot(t)
 	src := makeTree(t)
 	stat, skip := filepath.Join(t.TempDir(), "stat"), filepath.Join(t.TempDir(), "skip")
@@ -247,7 +248,7 @@ func TestInteropOverrides(t *testing.T) {
 				_, want := realCommit(t, mode, append([]string{"-b", "x", "--tree=dir=" + src}, c.args...)...)
 				r := newTestRepo(t, mode)
 				got, _, err := commitWith(t, r, "x", func(ctx context.Context, tx *Txn, m *MTree) error {
-					return tx.WriteDir(ctx, openDir(t, src), m, c.o())
+					return tx.WriteDir(ctx, testutil.OpenDir(t, src), m, c.o())
 				})
 				same(t, r, got, want, err)
 			})
@@ -259,7 +260,7 @@ func TestInteropOverrides(t *testing.T) {
 // options.
 func TestInteropOverlay(t *testing.T) {
 	t.Parallel()
-	needTool(t, "ostree")
+	testutil.Tool(t, "ostree")
 	needRoot(t)
 	lower, upper := makeTree(t), filepath.Join(t.TempDir(), "upper")
 	for name, text := range map[string]string{"usr/empty": "no more", "usr/share/new": "n", "var/tmp/x/y": "z"} {
@@ -294,7 +295,9 @@ func TestInteropOverlay(t *testing.T) {
 				if err != nil {
 					t.Fatal(err)
 				}
-				dir := func(ctx context.Context, tx *Txn, m *MTree) error { return tx.WriteDir(ctx, openDir(t, upper), m, o) }
+				dir := func(ctx context.Context, tx *Txn, m *MTree) error {
+					return tx.WriteDir(ctx, testutil.OpenDir(t, upper), m, o)
+				}
 				ref := func(ctx context.Context, tx *Txn, m *MTree) error { return tx.WriteCommitTree(ctx, base, m, o) }
 				plain := func(ctx context.Context, tx *Txn, m *MTree) error {
 					return tx.WriteCommitTree(ctx, base, m, CommitOptions{})
@@ -326,13 +329,13 @@ func sameTrees(t *testing.T, r *Repo, c Checksum, listing string) bool {
 // The sizes that libostree reads are those of the objects.
 func TestInteropSizes(t *testing.T) {
 	t.Parallel()
-	needTool(t, "ostree")
+	testutil.Tool(t, "ostree")
 	needRoot(t)
 	src := makeTree(t)
 	r := newTestRepo(t, ModeArchive)
 	commitDir(t, r, src, "earlier", CommitOptions{}) // so that objects are met, not written
 	got, _, err := commitWith(t, r, "x", func(ctx context.Context, tx *Txn, m *MTree) error {
-		return tx.WriteDir(ctx, openDir(t, src), m, CommitOptions{GenerateSizes: true})
+		return tx.WriteDir(ctx, testutil.OpenDir(t, src), m, CommitOptions{GenerateSizes: true})
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -346,7 +349,7 @@ func TestInteropSizes(t *testing.T) {
 		t.Fatal(err)
 	}
 	repo, want := realCommit(t, ModeArchive, "-b", "x", "--generate-sizes", "--tree=dir="+src)
-	real, err := Open(openDir(t, repo), Options{})
+	real, err := Open(testutil.OpenDir(t, repo), Options{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -373,7 +376,7 @@ func TestInteropSizes(t *testing.T) {
 // objects where the mode lets them.
 func TestInteropConsume(t *testing.T) {
 	t.Parallel()
-	needTool(t, "ostree")
+	testutil.Tool(t, "ostree")
 	needRoot(t)
 	src := makeTree(t)
 	for _, mode := range allModes {
@@ -381,7 +384,7 @@ func TestInteropConsume(t *testing.T) {
 			t.Parallel()
 			r := newTestRepo(t, mode)
 			c := commitDir(t, r, src, "x", CommitOptions{})
-			top := openDir(t, filepath.Dir(r.Dir().Path()))
+			top := testutil.OpenDir(t, filepath.Dir(r.Dir().Path()))
 			if err := r.Checkout(t.Context(), c, top, "co", CheckoutOptions{UserMode: mode == ModeBareUser}); err != nil {
 				t.Fatal(err)
 			}
@@ -389,7 +392,7 @@ func TestInteropConsume(t *testing.T) {
 			if err := os.WriteFile(filepath.Join(co, "new"), []byte("adopt me"), 0o644); err != nil {
 				t.Fatal(err)
 			}
-			kept := openDir(t, co)
+			kept := testutil.OpenDir(t, co)
 			before, err := kept.Lstat("new")
 			if err != nil {
 				t.Fatal(err)
@@ -430,7 +433,7 @@ func TestInteropConsume(t *testing.T) {
 
 func TestBootable(t *testing.T) {
 	t.Parallel()
-	needTool(t, "ostree")
+	testutil.Tool(t, "ostree")
 	src := filepath.Join(t.TempDir(), "src")
 	if err := os.MkdirAll(filepath.Join(src, "usr/lib/modules/6.1-x"), 0o755); err != nil {
 		t.Fatal(err)
@@ -445,7 +448,7 @@ func TestBootable(t *testing.T) {
 	var got Checksum
 	_, err := r.Update(t.Context(), func(ctx context.Context, tx *Txn) error {
 		m := NewMTree()
-		if err := tx.WriteDir(ctx, openDir(t, src), m, CommitOptions{}); err != nil {
+		if err := tx.WriteDir(ctx, testutil.OpenDir(t, src), m, CommitOptions{}); err != nil {
 			return err
 		}
 		tree, meta, err := tx.WriteTree(ctx, m)

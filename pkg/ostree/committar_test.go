@@ -13,6 +13,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/hostctl/hostctl/internal/testutil"
 	"github.com/hostctl/hostctl/pkg/ostree/gvariant"
 )
 
@@ -206,7 +207,7 @@ func FuzzTar(f *testing.F) {
 
 func fuzzRepo(f *testing.F) *Repo {
 	f.Helper()
-	d := openDir(f, f.TempDir())
+	d := testutil.OpenDir(f, f.TempDir())
 	r, err := Create(d, ModeArchive, Options{DisableFsync: true})
 	if err != nil {
 		f.Fatal(err)

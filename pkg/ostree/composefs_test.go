@@ -19,6 +19,8 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+
+	"github.com/hostctl/hostctl/internal/testutil"
 )
 
 // Digests of images that libcomposefs writes for these trees.
@@ -102,11 +104,11 @@ func TestVerityDigest(t *testing.T) {
 func wideTree(t *testing.T) string {
 	t.Helper()
 	src := makeTree(t)
-	d := openDir(t, src)
+	d := testutil.OpenDir(t, src)
 	if err := d.MkdirAll("usr/wide", 0o755); err != nil {
 		t.Fatal(err)
 	}
-	wide := openDir(t, filepath.Join(src, "usr/wide"))
+	wide := testutil.OpenDir(t, filepath.Join(src, "usr/wide"))
 	for i := range 700 {
 		name := fmt.Sprint(strings.Repeat(string(rune('a'+i%26)), 1+i%60), i)
 		if i%5 == 0 {
@@ -141,7 +143,7 @@ func TestComposefsMount(t *testing.T) {
 	r := newTestRepo(t, ModeBare)
 	c := commitDir(t, r, wideTree(t), "b", CommitOptions{})
 	tmp := t.TempDir()
-	if err := r.Checkout(t.Context(), c, openDir(t, tmp), "out", CheckoutOptions{}); err != nil {
+	if err := r.Checkout(t.Context(), c, testutil.OpenDir(t, tmp), "out", CheckoutOptions{}); err != nil {
 		t.Fatal(err)
 	}
 	var img, again bytes.Buffer

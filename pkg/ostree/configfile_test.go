@@ -7,11 +7,13 @@ import (
 	"os"
 	"path/filepath"
 	"testing"
+
+	"github.com/hostctl/hostctl/internal/testutil"
 )
 
 func TestConfigValues(t *testing.T) {
 	t.Parallel()
-	needTool(t, "ostree")
+	testutil.Tool(t, "ostree")
 	r := newTestRepo(t, ModeArchive)
 	group := `remote "o.x"`
 	if err := errors.Join(r.SetConfigValue(group, "url", "http://example.com/a b"), r.SetConfigValue("core", "mode", "bare-user-only"),
@@ -37,14 +39,14 @@ func TestConfigValues(t *testing.T) {
 // A repository is made the same way as by ostree, also around a config that exists.
 func TestInteropCreate(t *testing.T) {
 	t.Parallel()
-	needTool(t, "ostree")
+	testutil.Tool(t, "ostree")
 	for _, mode := range []Mode{ModeBare, ModeBareUser, ModeBareUserOnly, ModeArchive} {
 		theirs, ours := filepath.Join(t.TempDir(), "r"), filepath.Join(t.TempDir(), "r")
 		run(t, "ostree", "--repo="+theirs, "init", "--mode="+mode.String(), "--collection-id=org.example.Main")
 		if err := os.Mkdir(ours, 0o755); err != nil {
 			t.Fatal(err)
 		}
-		r, err := Create(openDir(t, ours), mode, Options{CollectionID: "org.example.Main"})
+		r, err := Create(testutil.OpenDir(t, ours), mode, Options{CollectionID: "org.example.Main"})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -60,7 +62,7 @@ func TestInteropCreate(t *testing.T) {
 	if err := os.WriteFile(half+"/config", []byte("[core]\nrepo_version=1\nmode=bare-user\nx=y\n"), 0o644); err != nil {
 		t.Fatal(err)
 	}
-	r, err := Create(openDir(t, half), ModeBareUser, Options{})
+	r, err := Create(testutil.OpenDir(t, half), ModeBareUser, Options{})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -10,10 +10,10 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
-	"syscall"
 	"testing"
 
 	"github.com/hostctl/hostctl/internal/fsx"
+	"github.com/hostctl/hostctl/internal/testutil"
 )
 
 // consumeTxn commits a directory, a tar made of nothing and an earlier commit, and
@@ -46,11 +46,11 @@ func TestConsumeCrashChild(t *testing.T) {
 	if path == "" {
 		t.Skip("runs only as a child of TestConsumeCrash")
 	}
-	r, err := Open(openDir(t, filepath.Join(path, "repo")), Options{})
+	r, err := Open(testutil.OpenDir(t, filepath.Join(path, "repo")), Options{})
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := consumeTxn(t.Context(), r, openDir(t, filepath.Join(path, "src"))); err != nil {
+	if err := consumeTxn(t.Context(), r, testutil.OpenDir(t, filepath.Join(path, "src"))); err != nil {
 		t.Fatal(err)
 	}
 }
@@ -83,8 +83,7 @@ func consumeCrashAt(t *testing.T, point string) {
 	cmd := exec.Command(os.Args[0], "-test.run=^TestConsumeCrashChild$", "-test.count=1")
 	cmd.Env = append(os.Environ(), crashSourceEnv+"="+top, "HOSTCTL_FAILPOINTS="+point+"=kill")
 	out, err := cmd.CombinedOutput()
-	var exit *exec.ExitError
-	if !errors.As(err, &exit) || exit.Sys().(syscall.WaitStatus).Signal() != syscall.SIGKILL {
+	if !testutil.Killed(err) {
 		t.Fatalf("child: %v\n%s", err, out)
 	}
 	checkWhole(t, r, "old", "new")
@@ -105,7 +104,7 @@ func consumeCrashAt(t *testing.T, point string) {
 		t.Fatal(err)
 	}
 	defer again.Close()
-	if err := consumeTxn(t.Context(), again, openDir(t, src)); err != nil {
+	if err := consumeTxn(t.Context(), again, testutil.OpenDir(t, src)); err != nil {
 		t.Fatal(err)
 	}
 	checkWhole(t, again, "new")
@@ -136,7 +135,7 @@ func TestConsumeFailure(t *testing.T) {
 		fillSource(t, src)
 		stop := errors.New("stop")
 		_, _, err := commitWith(t, r, "x", func(ctx context.Context, tx *Txn, m *MTree) error {
-			if err := tx.WriteDir(ctx, openDir(t, src), m, CommitOptions{Consume: true}); err != nil {
+			if err := tx.WriteDir(ctx, testutil.OpenDir(t, src), m, CommitOptions{Consume: true}); err != nil {
 				return err
 			}
 			return stop
@@ -148,7 +147,7 @@ func TestConsumeFailure(t *testing.T) {
 		if err != nil || len(list) != 9 {
 			t.Errorf("%s: source: %v, %v", mode, list, err)
 		}
-		st, err := openDir(t, src).Lstat("f3")
+		st, err := testutil.OpenDir(t, src).Lstat("f3")
 		if err != nil || st.Nlink != 1 {
 			t.Errorf("%s: %d links, %v", mode, st.Nlink, err)
 		}

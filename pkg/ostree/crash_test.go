@@ -11,10 +11,10 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
-	"syscall"
 	"testing"
 
 	"github.com/hostctl/hostctl/internal/fsx"
+	"github.com/hostctl/hostctl/internal/testutil"
 )
 
 const crashRepoEnv = "OSTREE_TEST_CRASH_REPO"
@@ -98,11 +98,10 @@ func crashAt(t *testing.T, point string, skip int) {
 	cmd := exec.Command(os.Args[0], "-test.run=^TestCrashChild$", "-test.count=1")
 	cmd.Env = append(os.Environ(), crashRepoEnv+"="+r.Dir().Path(), fmt.Sprintf("HOSTCTL_FAILPOINTS=%s=skip:%d:kill", point, skip))
 	out, err := cmd.CombinedOutput()
-	var exit *exec.ExitError
 	switch {
 	case err == nil && skip == 0:
 		t.Fatalf("the point was not met\n%s", out)
-	case err != nil && (!errors.As(err, &exit) || exit.Sys().(syscall.WaitStatus).Signal() != syscall.SIGKILL):
+	case err != nil && !testutil.Killed(err):
 		t.Fatalf("child: %v\n%s", err, out)
 	}
 	checkWhole(t, r, "old", "new")

@@ -12,6 +12,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/hostctl/hostctl/internal/testutil"
 	"github.com/hostctl/hostctl/pkg/ostree/gvariant"
 )
 
@@ -28,7 +29,7 @@ func messages(list []Finding) []string {
 // The words for damage are those of ostree, the marks too.
 func TestInteropFsck(t *testing.T) {
 	t.Parallel()
-	needTool(t, "ostree")
+	testutil.Tool(t, "ostree")
 	for _, mode := range []Mode{ModeArchive, ModeBareUser} {
 		t.Run(mode.String(), func(t *testing.T) {
 			t.Parallel()
@@ -159,7 +160,7 @@ func boundCommit(t *testing.T, r *Repo, collection string, refs ...string) (c Ch
 // Wrong bindings are found, in the words of ostree.
 func TestInteropFsckBindings(t *testing.T) {
 	t.Parallel()
-	needTool(t, "ostree")
+	testutil.Tool(t, "ostree")
 	const id, other = "org.example.Main", "org.example.Other"
 	for name, c := range map[string]struct {
 		bound   []string
@@ -222,7 +223,7 @@ func TestInteropFsckBindings(t *testing.T) {
 // Parents that are not there become tombstones, once.
 func TestFsckTombstones(t *testing.T) {
 	t.Parallel()
-	needTool(t, "ostree")
+	testutil.Tool(t, "ostree")
 	r := newTestRepo(t, ModeArchive)
 	c1 := commitAt(t, r, "a", "1", 1)
 	c2 := commitAt(t, r, "a", "2", 2)

@@ -10,7 +10,7 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/hostctl/hostctl/internal/fsx"
+	"github.com/hostctl/hostctl/internal/testutil"
 )
 
 var allModes = []Mode{ModeBare, ModeBareUser, ModeBareUserOnly, ModeArchive}
@@ -24,22 +24,12 @@ func mustSum(t *testing.T, s string) Checksum {
 	return c
 }
 
-func openDir(t testing.TB, path string) *fsx.Dir {
-	t.Helper()
-	d, err := fsx.OpenDir(path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = d.Close() })
-	return d
-}
-
 func createRepo(t *testing.T, path string, mode Mode) *Repo {
 	t.Helper()
 	if err := os.MkdirAll(path, 0o755); err != nil {
 		t.Fatal(err)
 	}
-	r, err := Create(openDir(t, path), mode, Options{})
+	r, err := Create(testutil.OpenDir(t, path), mode, Options{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -52,22 +42,9 @@ func newTestRepo(t *testing.T, mode Mode) *Repo {
 	return createRepo(t, filepath.Join(t.TempDir(), "repo"), mode)
 }
 
-// needTool skips, in CI fails, where a program is not installed.
-func needTool(t *testing.T, name string) {
-	t.Helper()
-	if _, err := exec.LookPath(name); err != nil {
-		if os.Getenv("CI") == "true" {
-			t.Fatalf("%s is not installed", name)
-		}
-		t.Skipf("%s is not installed", name)
-	}
-}
-
 func needRoot(t *testing.T) {
 	t.Helper()
-	if os.Geteuid() != 0 {
-		t.Skip("needs root: owners and attributes of a bare repository")
-	}
+	testutil.Root(t, "needs root: owners and attributes of a bare repository")
 }
 
 // run executes a program and gives its trimmed standard output.

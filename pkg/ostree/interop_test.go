@@ -15,6 +15,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/hostctl/hostctl/internal/fsx"
+	"github.com/hostctl/hostctl/internal/testutil"
 	"github.com/hostctl/hostctl/pkg/ostree/gvariant"
 )
 
@@ -37,7 +38,7 @@ func makeTree(t *testing.T) string {
 			t.Fatal(err)
 		}
 	}
-	d := openDir(t, root)
+	d := testutil.OpenDir(t, root)
 	steps := []error{
 		d.Symlink("../bin/tool", "usr/lib/link"), d.Symlink("/nowhere/ünï", "usr/dangling"),
 		d.Chmod("usr/bin/tool", 0o755), d.Chmod("var/tmp", 0o1777), d.Chmod("usr/lib/.hidden", 0o600),
@@ -68,7 +69,7 @@ func commitDirStats(t *testing.T, r *Repo, src, ref string, o CommitOptions) (c 
 	t.Helper()
 	s, err := r.Update(t.Context(), func(ctx context.Context, tx *Txn) (err error) {
 		m := NewMTree()
-		if err := tx.WriteDir(ctx, openDir(t, src), m, o); err != nil {
+		if err := tx.WriteDir(ctx, testutil.OpenDir(t, src), m, o); err != nil {
 			return err
 		}
 		tree, meta, err := tx.WriteTree(ctx, m)
@@ -92,7 +93,7 @@ func commitDirStats(t *testing.T, r *Repo, src, ref string, o CommitOptions) (c 
 // mode; ostree accepts ours and we read its.
 func TestInteropCommit(t *testing.T) {
 	t.Parallel()
-	needTool(t, "ostree")
+	testutil.Tool(t, "ostree")
 	needRoot(t)
 	src := makeTree(t)
 	for _, mode := range allModes {
@@ -126,7 +127,7 @@ func interopCommit(t *testing.T, mode Mode, src string, o CommitOptions) {
 		t.Log(cmp.Diff(run(t, "ostree", "--repo="+theirs, "ls", "-RCX", "b"), run(t, "ostree", repoPath(ours), "ls", "-RCX", "our/ref")))
 	}
 
-	r, err := Open(openDir(t, theirs), Options{})
+	r, err := Open(testutil.OpenDir(t, theirs), Options{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -199,7 +200,7 @@ func describe(t *testing.T, root string, times bool) string {
 			}
 		}
 	}
-	d := openDir(t, root)
+	d := testutil.OpenDir(t, root)
 	one(d, ".", ".")
 	walk(d, "")
 	return sb.String()
@@ -216,7 +217,7 @@ func mustHash(t *testing.T, r io.Reader) Checksum {
 
 func TestInteropCheckout(t *testing.T) {
 	t.Parallel()
-	needTool(t, "ostree")
+	testutil.Tool(t, "ostree")
 	needRoot(t)
 	src := makeTree(t)
 	for _, mode := range allModes {
@@ -236,7 +237,7 @@ func TestInteropCheckout(t *testing.T) {
 				tmp := t.TempDir()
 				theirs := filepath.Join(tmp, "theirs")
 				run(t, "ostree", append(append([]string{repoPath(r), "checkout"}, v.flags...), "b", theirs)...)
-				if err := r.Checkout(t.Context(), c, openDir(t, tmp), "ours", v.o); err != nil {
+				if err := r.Checkout(t.Context(), c, testutil.OpenDir(t, tmp), "ours", v.o); err != nil {
 					t.Fatal(err)
 				}
 				if diff := cmp.Diff(describe(t, theirs, !v.o.ForceCopy), describe(t, filepath.Join(tmp, "ours"), !v.o.ForceCopy)); diff != "" {

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/hostctl/hostctl/internal/fsx"
+	"github.com/hostctl/hostctl/internal/testutil"
 )
 
 func lockedRepo(t *testing.T) *Repo {
@@ -26,7 +27,7 @@ func lockedRepo(t *testing.T) *Repo {
 // ostree waits for our locks, and we for those of ostree.
 func TestInteropLock(t *testing.T) {
 	t.Parallel()
-	needTool(t, "ostree")
+	testutil.Tool(t, "ostree")
 	r := lockedRepo(t)
 	ctx := t.Context()
 	for _, shared := range []bool{true, false} {

@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"testing"
 
+	"github.com/hostctl/hostctl/internal/testutil"
 	"github.com/hostctl/hostctl/pkg/ostree/gvariant"
 )
 
@@ -35,7 +36,7 @@ func copyRepo(t *testing.T, r *Repo) *Repo {
 	t.Helper()
 	path := filepath.Join(t.TempDir(), "copy")
 	run(t, "cp", "-a", r.Dir().Path(), path)
-	again, err := Open(openDir(t, path), Options{})
+	again, err := Open(testutil.OpenDir(t, path), Options{})
 	if err != nil {
 		t.Fatal(err)
 	}

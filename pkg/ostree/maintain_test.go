@@ -16,6 +16,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/hostctl/hostctl/internal/testutil"
 	"github.com/hostctl/hostctl/pkg/ostree/gvariant"
 )
 
@@ -69,7 +70,7 @@ func commitFiles(t *testing.T, r *Repo, ref string, parent Checksum, files map[s
 
 func TestPrune(t *testing.T) {
 	t.Parallel()
-	needTool(t, "ostree")
+	testutil.Tool(t, "ostree")
 	ctx := t.Context()
 	r := newTestRepo(t, ModeArchive)
 	c1 := commitFiles(t, r, "a", Checksum{}, map[string]string{"x": "1", "d/y": "shared"})
@@ -188,7 +189,7 @@ func TestDiff(t *testing.T) {
 // A repository with a summary serves ostree over HTTP.
 func TestInteropPull(t *testing.T) {
 	t.Parallel()
-	needTool(t, "ostree")
+	testutil.Tool(t, "ostree")
 	r := newTestRepo(t, ModeArchive)
 	c := commitDir(t, r, makeTree(t), "os/stable", CommitOptions{})
 	if err := r.WriteSummary(t.Context(), SummaryOptions{Expires: time.Unix(2e9, 0)}); err != nil {
@@ -218,7 +219,7 @@ func TestInteropPull(t *testing.T) {
 // Our reader understands the summary that ostree writes, and the other way round.
 func TestInteropSummary(t *testing.T) {
 	t.Parallel()
-	needTool(t, "ostree")
+	testutil.Tool(t, "ostree")
 	r := newTestRepo(t, ModeArchive)
 	c := commitFiles(t, r, "b", Checksum{}, map[string]string{"x": "1"})
 	commitFiles(t, r, "a/b", Checksum{}, map[string]string{"x": "2"})

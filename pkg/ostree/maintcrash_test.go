@@ -3,12 +3,12 @@
 package ostree
 
 import (
-	"errors"
 	"fmt"
 	"os"
 	"os/exec"
-	"syscall"
 	"testing"
+
+	"github.com/hostctl/hostctl/internal/testutil"
 )
 
 const (
@@ -40,7 +40,7 @@ func TestMaintCrashChild(t *testing.T) {
 		t.Skip("runs only as a child of TestMaintCrash")
 	}
 	open := func(path string) *Repo {
-		r, err := Open(openDir(t, path), Options{})
+		r, err := Open(testutil.OpenDir(t, path), Options{})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -97,11 +97,10 @@ func maintCrashAt(t *testing.T, work, point string, skip int) {
 	cmd.Env = append(os.Environ(), maintRepoEnv+"="+r.Dir().Path(), maintGoodEnv+"="+good.Dir().Path(), maintWorkEnv+"="+work,
 		fmt.Sprintf("HOSTCTL_FAILPOINTS=%s=skip:%d:kill", point, skip))
 	out, err := cmd.CombinedOutput()
-	var exit *exec.ExitError
 	switch {
 	case err == nil && skip == 0:
 		t.Fatalf("the point was not met\n%s", out)
-	case err != nil && (!errors.As(err, &exit) || exit.Sys().(syscall.WaitStatus).Signal() != syscall.SIGKILL):
+	case err != nil && !testutil.Killed(err):
 		t.Fatalf("child: %v\n%s", err, out)
 	}
 	for n := range damageOf(t, r) {

@@ -10,13 +10,14 @@ import (
 	"testing"
 
 	"github.com/hostctl/hostctl/internal/fsx"
+	"github.com/hostctl/hostctl/internal/testutil"
 	"github.com/hostctl/hostctl/pkg/ostree/gvariant"
 )
 
 // fuzzDir gives a directory with the file name made of the input.
 func fuzzDir(t *testing.T, name string, data []byte) *fsx.Dir {
 	t.Helper()
-	d := openDir(t, t.TempDir())
+	d := testutil.OpenDir(t, t.TempDir())
 	if err := errors.Join(d.MkdirAll(filepath.Dir(name), 0o755), d.WriteFile(name, data, 0o644)); err != nil {
 		t.Fatal(err)
 	}

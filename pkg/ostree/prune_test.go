@@ -16,6 +16,8 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+
+	"github.com/hostctl/hostctl/internal/testutil"
 )
 
 // commitAt commits one file at a time, in seconds, on top of a ref.
@@ -81,7 +83,7 @@ func storedObjects(t *testing.T, r *Repo) []string {
 // With every option the same objects go and the same numbers come out as in ostree.
 func TestInteropPrune(t *testing.T) {
 	t.Parallel()
-	needTool(t, "ostree")
+	testutil.Tool(t, "ostree")
 	base := pruneHistory(t)
 	at := func(n int64) time.Time { return time.Unix(n, 0) }
 	for args, o := range map[string]PruneOptions{
@@ -142,7 +144,7 @@ func TestPruneOnlyBranchAbsent(t *testing.T) {
 // A deleted commit leaves a tombstone that ostree reads, and none when it comes back.
 func TestDeleteCommit(t *testing.T) {
 	t.Parallel()
-	needTool(t, "ostree")
+	testutil.Tool(t, "ostree")
 	r := newTestRepo(t, ModeArchive)
 	c1 := commitAt(t, r, "a", "1", 1)
 	c2 := commitAt(t, r, "a", "2", 2)

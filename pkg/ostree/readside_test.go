@@ -19,19 +19,17 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/hostctl/hostctl/internal/fsx"
+	"github.com/hostctl/hostctl/internal/testutil"
 )
 
 // unpackFixture unpacks an archive of the corpus and gives the folder.
 func unpackFixture(t *testing.T, name string) string {
 	t.Helper()
-	needTool(t, "tar")
+	testutil.Tool(t, "tar")
 	needRoot(t)
-	corpus := os.Getenv("HOSTCTL_CORPUS")
-	if corpus == "" {
-		t.Skip("HOSTCTL_CORPUS is not set")
-	}
+	archive := testutil.Corpus(t, "ostree/ostreedev-tests", name)
 	dir := t.TempDir()
-	run(t, "tar", "-C", dir, "--xattrs", "--same-owner", "-xaf", filepath.Join(corpus, "ostree/ostreedev-tests", name))
+	run(t, "tar", "-C", dir, "--xattrs", "--same-owner", "-xaf", archive)
 	return dir
 }
 
@@ -39,9 +37,9 @@ const splitCommit = "d614c428015227259031b0f19b934dade908942fd71c49047e0daa70e78
 
 func TestSplitXattrs(t *testing.T) {
 	t.Parallel()
-	needTool(t, "ostree")
+	testutil.Tool(t, "ostree")
 	dir := filepath.Join(unpackFixture(t, "bare-split-xattrs-basic.tar.xz"), "repo")
-	r, err := Open(openDir(t, dir), Options{})
+	r, err := Open(testutil.OpenDir(t, dir), Options{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -84,7 +82,7 @@ func TestSplitXattrs(t *testing.T) {
 // libostree: its fsck complains.
 func TestSplitXattrsWrite(t *testing.T) {
 	t.Parallel()
-	needTool(t, "ostree")
+	testutil.Tool(t, "ostree")
 	needRoot(t)
 	src := t.TempDir()
 	if err := errors.Join(os.WriteFile(filepath.Join(src, "foo"), nil, 0o644), os.Symlink("foo", filepath.Join(src, "link"))); err != nil {
@@ -94,7 +92,7 @@ func TestSplitXattrsWrite(t *testing.T) {
 	if err := os.Mkdir(at, 0o755); err != nil {
 		t.Fatal(err)
 	}
-	r, err := Create(openDir(t, at), ModeBareSplitXattrs, Options{WriteSplitXattrs: true})
+	r, err := Create(testutil.OpenDir(t, at), ModeBareSplitXattrs, Options{WriteSplitXattrs: true})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -176,7 +174,7 @@ func FuzzXattrsObject(f *testing.F) {
 
 func TestParent(t *testing.T) {
 	t.Parallel()
-	needTool(t, "ostree")
+	testutil.Tool(t, "ostree")
 	tmp := t.TempDir()
 	mk := func(name string) *Repo { return createRepo(t, filepath.Join(tmp, name), ModeBareUser) }
 	top := mk("top")
@@ -185,14 +183,14 @@ func TestParent(t *testing.T) {
 	run(t, "ostree", "--repo="+filepath.Join(tmp, "mid"), "config", "set", "core.parent", filepath.Join(tmp, "top"))
 	mk("low")
 	run(t, "ostree", "--repo="+filepath.Join(tmp, "low"), "config", "set", "core.parent", filepath.Join(tmp, "mid"))
-	low, err := Open(openDir(t, filepath.Join(tmp, "low")), Options{})
+	low, err := Open(testutil.OpenDir(t, filepath.Join(tmp, "low")), Options{})
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer low.Close()
 	checkInherited(t, low, c, tmp)
 	// Given by the caller instead of the config.
-	given, err := Open(openDir(t, filepath.Join(tmp, "mid")), Options{Parent: top})
+	given, err := Open(testutil.OpenDir(t, filepath.Join(tmp, "mid")), Options{Parent: top})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -207,7 +205,7 @@ func TestParent(t *testing.T) {
 	}
 	run(t, "ostree", "--repo="+filepath.Join(tmp, "top"), "config", "set", "core.parent", filepath.Join(tmp, "low"))
 	for _, name := range []string{"low", "mid", "top"} {
-		if _, err := Open(openDir(t, filepath.Join(tmp, name)), Options{}); !errors.Is(err, ErrInvalid) {
+		if _, err := Open(testutil.OpenDir(t, filepath.Join(tmp, name)), Options{}); !errors.Is(err, ErrInvalid) {
 			t.Errorf("%s, a parent of itself: %v", name, err)
 		}
 	}
@@ -220,7 +218,7 @@ func checkInherited(t *testing.T, low *Repo, c Checksum, tmp string) {
 		t.Errorf("local: %v, %v", local, err)
 	}
 	o := CheckoutOptions{UserMode: true, RequireHardlinks: true}
-	if err := low.Checkout(t.Context(), c, openDir(t, tmp), "out", o); err != nil {
+	if err := low.Checkout(t.Context(), c, testutil.OpenDir(t, tmp), "out", o); err != nil {
 		t.Fatal(err)
 	}
 	run(t, "ostree", "--repo="+filepath.Join(tmp, "low"), "checkout", "-U", "-H", c.String(), filepath.Join(tmp, "theirs"))
@@ -253,7 +251,7 @@ func TestNodes(t *testing.T) {
 	t.Parallel()
 	r := newTestRepo(t, ModeArchive)
 	src := t.TempDir()
-	d := openDir(t, src)
+	d := testutil.OpenDir(t, src)
 	err := errors.Join(d.MkdirAll("a/b", 0o755), d.WriteFile("a/b/f", []byte("text"), 0o640), d.Symlink("f", "a/b/l"), d.Symlink("../b/l", "a/b/ll"),
 		d.Symlink("/a/b/ll", "abs"), d.Symlink("../../../../a/b/f", "up"), d.Symlink("loop", "loop"), d.Symlink("a/b", "dir"), d.Symlink("gone", "dangling"))
 	if err != nil {
@@ -298,12 +296,12 @@ func TestNodes(t *testing.T) {
 
 func TestExport(t *testing.T) {
 	t.Parallel()
-	needTool(t, "ostree")
-	needTool(t, "tar")
+	testutil.Tool(t, "ostree")
+	testutil.Tool(t, "tar")
 	needRoot(t)
 	src := makeTree(t)
 	long := filepath.Join(src, strings.Repeat("long/", 30))
-	d := openDir(t, src)
+	d := testutil.OpenDir(t, src)
 	if err := errors.Join(os.MkdirAll(long, 0o755), d.Symlink(strings.Repeat("target/", 30), "usr/longlink"), d.WriteFile("usr/big-owner", []byte("x"), 0o600), d.Lchown("usr/big-owner", 3000000, 4000000)); err != nil {
 		t.Fatal(err)
 	}
@@ -385,7 +383,7 @@ func TestHostileTree(t *testing.T) {
 	if err != nil || len(repos) == 0 {
 		t.Fatalf("no repository in the fixture: %v, %v", repos, err)
 	}
-	r, err := Open(openDir(t, filepath.Dir(repos[0])), Options{})
+	r, err := Open(testutil.OpenDir(t, filepath.Dir(repos[0])), Options{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -397,7 +395,7 @@ func TestHostileTree(t *testing.T) {
 	for ref, c := range refs {
 		out := t.TempDir()
 		for _, o := range []CheckoutOptions{{UserMode: true}, {ForceCopy: true}, {UserMode: true, UncompressedCache: true}} {
-			if err := r.Checkout(t.Context(), c, openDir(t, out), "x", o); !errors.Is(err, ErrCorrupt) {
+			if err := r.Checkout(t.Context(), c, testutil.OpenDir(t, out), "x", o); !errors.Is(err, ErrCorrupt) {
 				t.Errorf("%s: %v", ref, err)
 			}
 			if err := r.ExportTar(t.Context(), c, io.Discard, ExportOptions{}); !errors.Is(err, ErrCorrupt) {
@@ -424,7 +422,7 @@ func TestHostileWhiteouts(t *testing.T) {
 			t.Fatal(err)
 		}
 		o := CheckoutOptions{UserMode: true, Union: UnionOverwrite, Whiteouts: true, PassthroughWhiteouts: true}
-		if err := r.Checkout(t.Context(), c, openDir(t, out), ".", o); !errors.Is(err, ErrInvalid) {
+		if err := r.Checkout(t.Context(), c, testutil.OpenDir(t, out), ".", o); !errors.Is(err, ErrInvalid) {
 			t.Errorf("%q: %v", name, err)
 		}
 		if _, err := os.Stat(filepath.Join(out, "keep")); err != nil {
@@ -437,7 +435,7 @@ func TestHostileWhiteouts(t *testing.T) {
 // repository.
 func TestUncompressedCache(t *testing.T) {
 	t.Parallel()
-	needTool(t, "ostree")
+	testutil.Tool(t, "ostree")
 	for _, first := range []string{"ours", "theirs"} {
 		r := newTestRepo(t, ModeArchive)
 		c := commitFiles(t, r, "b", Checksum{}, map[string]string{"d/one": "1", "empty": ""})
@@ -449,7 +447,7 @@ func TestUncompressedCache(t *testing.T) {
 		for i, who := range order {
 			if who == "theirs" {
 				run(t, "ostree", repoPath(r), "checkout", "-U", "b", filepath.Join(tmp, who))
-			} else if err := r.Checkout(t.Context(), c, openDir(t, tmp), who, CheckoutOptions{UserMode: true, UncompressedCache: true}); err != nil {
+			} else if err := r.Checkout(t.Context(), c, testutil.OpenDir(t, tmp), who, CheckoutOptions{UserMode: true, UncompressedCache: true}); err != nil {
 				t.Fatal(err)
 			}
 			if st := lstat(t, filepath.Join(tmp, who, "d/one")); int(st.Nlink) != i+2 {
@@ -463,12 +461,12 @@ func TestUncompressedCache(t *testing.T) {
 	r := newTestRepo(t, ModeArchive)
 	c := commitFiles(t, r, "b", Checksum{}, map[string]string{"one": "1"})
 	run(t, "ostree", repoPath(r), "config", "set", "core.enable-uncompressed-cache", "false")
-	off, err := Open(openDir(t, r.Dir().Path()), Options{})
+	off, err := Open(testutil.OpenDir(t, r.Dir().Path()), Options{})
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer off.Close()
-	if err := off.Checkout(t.Context(), c, openDir(t, t.TempDir()), "x", CheckoutOptions{UserMode: true, UncompressedCache: true}); err != nil {
+	if err := off.Checkout(t.Context(), c, testutil.OpenDir(t, t.TempDir()), "x", CheckoutOptions{UserMode: true, UncompressedCache: true}); err != nil {
 		t.Fatal(err)
 	}
 	if found, err := off.Dir().Exists(cacheDirName); found || err != nil {
@@ -478,7 +476,7 @@ func TestUncompressedCache(t *testing.T) {
 
 func lstat(t *testing.T, p string) fsx.Stat {
 	t.Helper()
-	st, err := openDir(t, filepath.Dir(p)).Lstat(filepath.Base(p))
+	st, err := testutil.OpenDir(t, filepath.Dir(p)).Lstat(filepath.Base(p))
 	if err != nil {
 		t.Fatal(err)
 	}

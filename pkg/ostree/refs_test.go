@@ -9,6 +9,8 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+
+	"github.com/hostctl/hostctl/internal/testutil"
 )
 
 func refNames(list []RefEntry) []string {
@@ -27,7 +29,7 @@ func refNames(list []RefEntry) []string {
 // What ListRefs gives is what ostree prints, for every kind of prefix.
 func TestInteropListRefs(t *testing.T) {
 	t.Parallel()
-	needTool(t, "ostree")
+	testutil.Tool(t, "ostree")
 	r := newTestRepo(t, ModeArchive)
 	ctx := t.Context()
 	c := commitFiles(t, r, "os/x86/main", Checksum{}, map[string]string{"x": "1"})
@@ -86,7 +88,7 @@ func TestInteropListRefs(t *testing.T) {
 // The conditions, and the words for them, are those of ostree.
 func TestInteropRefErrors(t *testing.T) {
 	t.Parallel()
-	needTool(t, "ostree")
+	testutil.Tool(t, "ostree")
 	r := newTestRepo(t, ModeArchive)
 	ctx := t.Context()
 	c := commitFiles(t, r, "os/main", Checksum{}, map[string]string{"x": "1"})
@@ -164,7 +166,7 @@ func TestAliasLoop(t *testing.T) {
 
 func TestInteropCollectionRefs(t *testing.T) {
 	t.Parallel()
-	needTool(t, "ostree")
+	testutil.Tool(t, "ostree")
 	r := newTestRepo(t, ModeArchive)
 	ctx := t.Context()
 	if err := r.SetConfigValue("core", "collection-id", "org.example.Main"); err != nil {

@@ -15,6 +15,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/hostctl/hostctl/internal/fsx"
+	"github.com/hostctl/hostctl/internal/testutil"
 )
 
 // brokenRepo gives a repository, an intact copy and two commits: the second one's
@@ -74,7 +75,7 @@ func mustBeWhole(t *testing.T, r *Repo) {
 
 func TestRepair(t *testing.T) {
 	t.Parallel()
-	needTool(t, "ostree")
+	testutil.Tool(t, "ostree")
 	for _, mode := range []Mode{ModeArchive, ModeBareUser, ModeBareUserOnly} {
 		t.Run(mode.String(), func(t *testing.T) {
 			t.Parallel()
@@ -106,7 +107,7 @@ func TestRepair(t *testing.T) {
 // marked become whole, and what nobody has is told.
 func TestRepairFromSource(t *testing.T) {
 	t.Parallel()
-	needTool(t, "ostree")
+	testutil.Tool(t, "ostree")
 	b := breakRepo(t, ModeArchive)
 	client := newTestRepo(t, ModeBareUser)
 	run(t, "ostree", repoPath(client), "pull-local", "--depth=-1", b.good.Dir().Path(), "a")

@@ -15,6 +15,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/hostctl/hostctl/internal/testutil"
 	"github.com/hostctl/hostctl/pkg/ostree/gvariant"
 )
 
@@ -35,7 +36,7 @@ func TestCreateOpen(t *testing.T) {
 	if _, err := Create(r.Dir(), ModeBare, Options{}); !errors.Is(err, ErrExists) {
 		t.Errorf("create over another mode: %v", err)
 	}
-	if _, err := Open(openDir(t, t.TempDir()), Options{}); !errors.Is(err, ErrNotFound) {
+	if _, err := Open(testutil.OpenDir(t, t.TempDir()), Options{}); !errors.Is(err, ErrNotFound) {
 		t.Errorf("open of an empty directory: %v", err)
 	}
 	for _, text := range []string{"[core]\nrepo_version=2\nmode=bare\n", "[core]\nrepo_version=1\nmode=odd\n", "[core]\nrepo_version=1\nfsync=maybe\n",
@@ -247,7 +248,7 @@ func TestWriteDirRefuses(t *testing.T) {
 	}
 	write := func(o CommitOptions) error {
 		_, err := r.Update(t.Context(), func(ctx context.Context, tx *Txn) error {
-			return tx.WriteDir(ctx, openDir(t, src), NewMTree(), o)
+			return tx.WriteDir(ctx, testutil.OpenDir(t, src), NewMTree(), o)
 		})
 		return err
 	}
@@ -315,7 +316,7 @@ func TestDevIno(t *testing.T) {
 		var cache DevInoCache
 		out := t.TempDir()
 		o := CheckoutOptions{DevIno: &cache, UserMode: mode == ModeBareUser, RequireHardlinks: true}
-		if err := r.Checkout(t.Context(), c, openDir(t, out), "tree", o); err != nil {
+		if err := r.Checkout(t.Context(), c, testutil.OpenDir(t, out), "tree", o); err != nil {
 			t.Fatal(err)
 		}
 		if cache.Len() == 0 {
@@ -352,11 +353,11 @@ func TestCheckoutUnion(t *testing.T) {
 			t.Helper()
 			out := t.TempDir()
 			o := CheckoutOptions{UserMode: true}
-			if err := r.Checkout(ctx, a, openDir(t, out), "t", o); err != nil {
+			if err := r.Checkout(ctx, a, testutil.OpenDir(t, out), "t", o); err != nil {
 				t.Fatal(err)
 			}
 			o.Union = u
-			if err := r.Checkout(ctx, b, openDir(t, out), "t", o); !errors.Is(err, wantErr) {
+			if err := r.Checkout(ctx, b, testutil.OpenDir(t, out), "t", o); !errors.Is(err, wantErr) {
 				t.Errorf("%s %s: %v, want %v", mode, name, err, wantErr)
 			}
 			data, err := os.ReadFile(filepath.Join(out, "t/both"))
@@ -364,7 +365,7 @@ func TestCheckoutUnion(t *testing.T) {
 				t.Errorf("%s %s: both = %q, %v", mode, name, data, err)
 			}
 			if wantErr == nil {
-				if err := r.Checkout(ctx, b, openDir(t, filepath.Join(out, "t")), ".", o); err != nil {
+				if err := r.Checkout(ctx, b, testutil.OpenDir(t, filepath.Join(out, "t")), ".", o); err != nil {
 					t.Errorf("%s %s: again: %v", mode, name, err)
 				}
 			}
@@ -380,7 +381,7 @@ func TestCheckoutUnion(t *testing.T) {
 		same := t.TempDir()
 		for range 2 {
 			o := CheckoutOptions{UserMode: true, Union: UnionIdentical}
-			if err := r.Checkout(ctx, a, openDir(t, same), "t", o); err != nil {
+			if err := r.Checkout(ctx, a, testutil.OpenDir(t, same), "t", o); err != nil {
 				t.Error(err)
 			}
 		}
@@ -389,7 +390,7 @@ func TestCheckoutUnion(t *testing.T) {
 		if err := os.Symlink(outside, filepath.Join(evil, "d")); err != nil {
 			t.Fatal(err)
 		}
-		if err := r.Checkout(ctx, a, openDir(t, evil), ".", CheckoutOptions{UserMode: true, Union: UnionOverwrite}); !errors.Is(err, ErrExists) {
+		if err := r.Checkout(ctx, a, testutil.OpenDir(t, evil), ".", CheckoutOptions{UserMode: true, Union: UnionOverwrite}); !errors.Is(err, ErrExists) {
 			t.Errorf("checkout through a link: %v", err)
 		}
 		if left, err := os.ReadDir(outside); len(left) > 0 || err != nil {

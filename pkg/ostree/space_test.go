@@ -10,12 +10,14 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"github.com/hostctl/hostctl/internal/testutil"
 )
 
 // A limit on free space ends a commit in libostree's words.
 func TestInteropFreeSpace(t *testing.T) {
 	t.Parallel()
-	needTool(t, "ostree")
+	testutil.Tool(t, "ostree")
 	src := filepath.Join(t.TempDir(), "src")
 	if err := os.Mkdir(src, 0o755); err != nil {
 		t.Fatal(err)
@@ -32,7 +34,7 @@ func TestInteropFreeSpace(t *testing.T) {
 		}
 		defer again.Close()
 		_, _, err = commitWith(t, again, "x", func(ctx context.Context, tx *Txn, m *MTree) error {
-			return tx.WriteDir(ctx, openDir(t, src), m, CommitOptions{})
+			return tx.WriteDir(ctx, testutil.OpenDir(t, src), m, CommitOptions{})
 		})
 		if !errors.Is(err, ErrNoSpace) {
 			t.Fatalf("%s: %v", key, err)

@@ -12,6 +12,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/hostctl/hostctl/internal/testutil"
 	"github.com/hostctl/hostctl/pkg/ostree/gvariant"
 )
 
@@ -42,7 +43,7 @@ func readRepoFile(t *testing.T, r *Repo, name string) []byte {
 // its hash tables included.
 func TestInteropSummaryBytes(t *testing.T) {
 	t.Parallel()
-	needTool(t, "ostree")
+	testutil.Tool(t, "ostree")
 	plain := func(t *testing.T, r *Repo) {}
 	for name, c := range map[string]struct {
 		options Options
@@ -136,7 +137,7 @@ func reopen(t *testing.T, r *Repo) *Repo {
 // An index goes when its last delta is gone.
 func TestReindex(t *testing.T) {
 	t.Parallel()
-	needTool(t, "ostree")
+	testutil.Tool(t, "ostree")
 	r := newTestRepo(t, ModeArchive)
 	c := commitFiles(t, r, "a", Checksum{}, map[string]string{"x": "1"})
 	run(t, "ostree", repoPath(r), "static-delta", "generate", "--empty", "--to=a")
@@ -166,7 +167,7 @@ func TestReindex(t *testing.T) {
 // The commit of ostree-metadata differs from that of ostree by its time alone.
 func TestInteropMetadataCommit(t *testing.T) {
 	t.Parallel()
-	needTool(t, "ostree")
+	testutil.Tool(t, "ostree")
 	r := newTestRepo(t, ModeArchive)
 	if c, err := r.WriteMetadataCommit(t.Context(), MetadataCommitOptions{}); !c.IsZero() || err != nil {
 		t.Errorf("without a collection: %s, %v", c, err)

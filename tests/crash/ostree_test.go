@@ -14,25 +14,15 @@ import (
 	"testing"
 
 	"github.com/hostctl/hostctl/internal/fsx"
+	"github.com/hostctl/hostctl/internal/testutil"
 	"github.com/hostctl/hostctl/pkg/ostree"
 )
-
-func needTool(t testing.TB, name string) {
-	t.Helper()
-	if _, err := exec.LookPath(name); err == nil {
-		return
-	}
-	if os.Getenv("CI") == "true" {
-		t.Fatalf("%s is not installed: run dist/setup.sh test", name)
-	}
-	t.Skipf("%s is not installed", name)
-}
 
 // program builds hostctl and gives it under the name ostree.
 func program(t testing.TB) string {
 	t.Helper()
-	needTool(t, "strace")
-	needTool(t, "ostree")
+	testutil.Tool(t, "strace")
+	testutil.Tool(t, "ostree")
 	bin := filepath.Join(t.TempDir(), "ostree")
 	cmd := exec.Command("go", "build", "-o", bin, "./cmd/hostctl")
 	cmd.Dir = "../.."
@@ -40,15 +30,6 @@ func program(t testing.TB) string {
 		t.Fatalf("build hostctl: %v\n%s", err, out)
 	}
 	return bin
-}
-
-func run(t testing.TB, argv ...string) string {
-	t.Helper()
-	out, err := exec.Command(argv[0], argv[1:]...).CombinedOutput()
-	if err != nil {
-		t.Fatalf("%v: %v\n%s", argv, err, out)
-	}
-	return strings.TrimSpace(string(out))
 }
 
 // trees writes two versions of a tree that share some files.
@@ -76,11 +57,11 @@ func trees(t testing.TB, dir string) (v1, v2 string) {
 // repo makes a repository with v1, and gives the checksum that ref has.
 func newRepo(t testing.TB, dir, mode, tree string) string {
 	t.Helper()
-	run(t, "ostree", "init", "--repo="+dir, "--mode="+mode)
+	testutil.Run(t, "ostree", "init", "--repo="+dir, "--mode="+mode)
 	if tree == "" {
 		return ""
 	}
-	return run(t, "ostree", "commit", "--repo="+dir, "--branch=main", "--tree=dir="+tree, "--no-xattrs")
+	return testutil.Run(t, "ostree", "commit", "--repo="+dir, "--branch=main", "--tree=dir="+tree, "--no-xattrs")
 }
 
 // problem tells what is wrong with a repository after a crash: a ref that is not
@@ -221,7 +202,7 @@ func TestCrashes(t *testing.T) {
 			newRepo(t, filepath.Join(dir, "other"), mode, v1)
 			argv := []string{bin, "commit", "--repo=" + root, "--branch=main", "--parent=none", "--timestamp=2024-01-01T00:00:00Z", "--tree=dir=" + v2, "--no-xattrs"}
 			argv[2] = "--repo=" + filepath.Join(dir, "other")
-			b := run(t, argv...)
+			b := testutil.Run(t, argv...)
 			argv[2] = "--repo=" + root
 			scenario{argv: argv, allowed: map[string][]string{"main": {a, b}}, final: map[string]string{"main": b}, again: true}.check(t, root)
 		})
@@ -235,10 +216,10 @@ func TestCrashes(t *testing.T) {
 			defer web.Close()
 			root := filepath.Join(dir, "repo")
 			newRepo(t, root, mode, "")
-			run(t, "ostree", "remote", "add", "--repo="+root, "--no-gpg-verify", "origin", web.URL)
+			testutil.Run(t, "ostree", "remote", "add", "--repo="+root, "--no-gpg-verify", "origin", web.URL)
 			argv := []string{bin, "pull", "--repo=" + root, "origin", "main"}
-			run(t, argv...)
-			b := run(t, "ostree", "commit", "--repo="+server, "--branch=main", "--tree=dir="+v2, "--no-xattrs")
+			testutil.Run(t, argv...)
+			b := testutil.Run(t, "ostree", "commit", "--repo="+server, "--branch=main", "--tree=dir="+v2, "--no-xattrs")
 			scenario{argv: argv, allowed: map[string][]string{"origin:main": {a, b}}, final: map[string]string{"origin:main": b}, again: true}.check(t, root)
 		})
 		t.Run("prune "+mode, func(t *testing.T) {
@@ -247,7 +228,7 @@ func TestCrashes(t *testing.T) {
 			v1, v2 := trees(t, dir)
 			root := filepath.Join(dir, "repo")
 			newRepo(t, root, mode, v1)
-			b := run(t, "ostree", "commit", "--repo="+root, "--branch=main", "--parent=none", "--tree=dir="+v2, "--no-xattrs")
+			b := testutil.Run(t, "ostree", "commit", "--repo="+root, "--branch=main", "--parent=none", "--tree=dir="+v2, "--no-xattrs")
 			argv := []string{bin, "prune", "--repo=" + root, "--refs-only"}
 			scenario{argv: argv, allowed: map[string][]string{"main": {b}}, final: map[string]string{"main": b}, again: true}.check(t, root)
 		})
@@ -264,7 +245,7 @@ func TestCrashedRepair(t *testing.T) {
 			v1, _ := trees(t, dir)
 			root, good := filepath.Join(dir, "repo"), filepath.Join(dir, "good")
 			a := newRepo(t, good, "archive", v1)
-			run(t, "cp", "-a", good, root)
+			testutil.Run(t, "cp", "-a", good, root)
 			objects, err := filepath.Glob(filepath.Join(root, "objects/*/*."+typ))
 			if err != nil || len(objects) == 0 {
 				t.Fatalf("no %s: %v", typ, err)
@@ -288,7 +269,7 @@ func TestUnsyncedIsFound(t *testing.T) {
 	v1, v2 := trees(t, dir)
 	root := filepath.Join(dir, "repo")
 	newRepo(t, root, "archive", v1)
-	run(t, "ostree", "config", "--repo="+root, "set", "core.fsync", "false")
+	testutil.Run(t, "ostree", "config", "--repo="+root, "set", "core.fsync", "false")
 	s := scenario{argv: []string{bin, "commit", "--repo=" + root, "--branch=main", "--tree=dir=" + v2, "--no-xattrs"}}
 	if _, err := s.enumerate(t, root); err == nil || !strings.Contains(err.Error(), "power cut true") {
 		t.Fatalf("without fsync: %v, want damage after a power cut", err)

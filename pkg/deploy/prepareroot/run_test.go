@@ -12,21 +12,15 @@ import (
 	"testing"
 
 	"github.com/hostctl/hostctl/internal/sys"
+	"github.com/hostctl/hostctl/internal/testutil"
 )
 
 // TestExecute runs a plan in a mount namespace of its own, on a sysroot that
 // the ostree program made.
 func TestExecute(t *testing.T) {
 	t.Parallel()
-	if os.Geteuid() != 0 {
-		t.Skip("mounting needs root")
-	}
-	if _, err := exec.LookPath("ostree"); err != nil {
-		if os.Getenv("CI") == "true" {
-			t.Fatal("the ostree program is missing")
-		}
-		t.Skip("the ostree program is missing")
-	}
+	testutil.Root(t, "mounting needs root")
+	testutil.Tool(t, "ostree")
 	dir := t.TempDir()
 	root, target := makeSysroot(t, dir)
 	yes := true
@@ -126,15 +120,15 @@ func makeSysroot(t *testing.T, dir string) (root, target string) {
 		"usr/bin/tool": "tool", "usr/etc/conf": "conf", "usr/lib/os-release": "PRETTY_NAME=Tiny\n",
 		"usr/lib/modules/1.0/vmlinuz": "kernel", "usr/lib/modules/1.0/initramfs.img": "initramfs",
 	} {
-		must(t, os.MkdirAll(filepath.Dir(filepath.Join(tree, name)), 0o755))
-		must(t, os.WriteFile(filepath.Join(tree, name), []byte(data), 0o644))
+		testutil.Must(t, os.MkdirAll(filepath.Dir(filepath.Join(tree, name)), 0o755))
+		testutil.Must(t, os.WriteFile(filepath.Join(tree, name), []byte(data), 0o644))
 	}
 	for _, name := range []string{"var", "sysroot", "boot"} {
-		must(t, os.Mkdir(filepath.Join(tree, name), 0o755))
+		testutil.Must(t, os.Mkdir(filepath.Join(tree, name), 0o755))
 	}
-	must(t, os.Symlink("sysroot/tmp", filepath.Join(tree, "tmp")))
+	testutil.Must(t, os.Symlink("sysroot/tmp", filepath.Join(tree, "tmp")))
 	root = filepath.Join(dir, "root")
-	must(t, os.Mkdir(root, 0o755))
+	testutil.Must(t, os.Mkdir(root, 0o755))
 	t.Cleanup(func() { clearImmutable(t, root) })
 	repo := filepath.Join(root, "ostree/repo")
 	for _, args := range [][]string{
@@ -153,11 +147,11 @@ func makeSysroot(t *testing.T, dir string) (root, target string) {
 		t.Fatalf("boot entries: %v, %v", entries, err)
 	}
 	data, err := os.ReadFile(entries[0])
-	must(t, err)
+	testutil.Must(t, err)
 	for line := range strings.Lines(string(data)) {
 		if options, ok := strings.CutPrefix(line, "options "); ok {
 			target, err = TargetFromCmdline(options)
-			must(t, err)
+			testutil.Must(t, err)
 		}
 	}
 	return root, target
@@ -166,20 +160,13 @@ func makeSysroot(t *testing.T, dir string) (root, target string) {
 // clearImmutable lets the temporary directory be deleted.
 func clearImmutable(t *testing.T, root string) {
 	dirs, err := filepath.Glob(filepath.Join(root, "ostree/deploy/os/deploy/*"))
-	must(t, err)
+	testutil.Must(t, err)
 	for _, name := range dirs {
 		f, err := os.Open(name)
-		must(t, err)
+		testutil.Must(t, err)
 		if err := sys.SetImmutable(int(f.Fd()), false); err != nil && !sys.IsNotSupported(err) {
 			t.Error(err)
 		}
-		must(t, f.Close())
-	}
-}
-
-func must(t *testing.T, err error) {
-	t.Helper()
-	if err != nil {
-		t.Fatal(err)
+		testutil.Must(t, f.Close())
 	}
 }

@@ -16,6 +16,7 @@ import (
 
 	openpgp "github.com/ProtonMail/go-crypto/openpgp/v2"
 
+	"github.com/hostctl/hostctl/internal/testutil"
 	"github.com/hostctl/hostctl/pkg/ostree/pull"
 	"github.com/hostctl/hostctl/pkg/ostree/sign"
 )
@@ -28,9 +29,9 @@ func own() pull.TrustOptions {
 func ed25519Key(t testing.TB) (sign.Signer, string) {
 	t.Helper()
 	secret, public, err := sign.GenerateEd25519()
-	must(t, err)
+	testutil.Must(t, err)
 	s, err := sign.NewSigner(sign.TypeEd25519, secret, sign.Options{})
-	must(t, err)
+	testutil.Must(t, err)
 	return s, public
 }
 
@@ -48,9 +49,9 @@ func (s pgpSigner) Sign(_ context.Context, data []byte) ([]byte, error) {
 func pgpKey(t testing.TB) (pgpSigner, []byte) {
 	t.Helper()
 	e, err := openpgp.NewEntity("Test", "", "test@example.org", nil)
-	must(t, err)
+	testutil.Must(t, err)
 	var public bytes.Buffer
-	must(t, e.Serialize(&public))
+	testutil.Must(t, e.Serialize(&public))
 	return pgpSigner{e}, public.Bytes()
 }
 
@@ -63,7 +64,7 @@ func TestSignedUpgrade(t *testing.T) {
 	stranger, _ := ed25519Key(t)
 	pgp, pgpPublic := pgpKey(t)
 	strangerPGP, _ := pgpKey(t)
-	must(t, srv.repo.SignCommit(t.Context(), srv.commit(ref, "1", 1), key, pgp))
+	testutil.Must(t, srv.repo.SignCommit(t.Context(), srv.commit(ref, "1", 1), key, pgp))
 	h := newHostWith(t, InstallRequest{Remote: pull.Remote{Name: "r", URL: srv.url}, GPGKeys: [][]byte{pgpPublic},
 		SignKeys: map[string]string{sign.TypeEd25519: public}, Trust: own()})
 	o := Options{Trust: own()}
@@ -83,21 +84,21 @@ func TestSignedUpgrade(t *testing.T) {
 		}
 	}
 	refused("unsigned", "no signatures found")
-	must(t, srv.repo.SignCommit(t.Context(), c2, stranger, strangerPGP))
+	testutil.Must(t, srv.repo.SignCommit(t.Context(), c2, stranger, strangerPGP))
 	refused("wrong GPG key", "; Can't check signature: public key not found")
-	must(t, srv.repo.SignCommit(t.Context(), c2, pgp))
+	testutil.Must(t, srv.repo.SignCommit(t.Context(), c2, pgp))
 	refused("wrong ed25519 key", "ed25519: Signature couldn't be verified")
-	must(t, srv.repo.SignCommit(t.Context(), c2, key))
+	testutil.Must(t, srv.repo.SignCommit(t.Context(), c2, key))
 	res, err := Upgrade(t.Context(), h.s, o)
 	if err != nil || res.New.Checksum != c2 {
 		t.Fatalf("%v %+v", err, res)
 	}
 	st, err := h.s.Load(t.Context())
-	must(t, err)
+	testutil.Must(t, err)
 	report, err := Signatures(h.s.Repo(), st.Deployments[0], own())
-	must(t, err)
+	testutil.Must(t, err)
 	raw, err := base64.StdEncoding.DecodeString(public)
-	must(t, err)
+	testutil.Must(t, err)
 	if !report.Verified || len(report.List) != 3 || report.List[0].Valid {
 		t.Fatalf("%+v", report)
 	}
@@ -115,13 +116,13 @@ func TestReportOfUntrusted(t *testing.T) {
 	t.Parallel()
 	srv := newServer(t)
 	pgp, pgpPublic := pgpKey(t)
-	must(t, srv.repo.SignCommit(t.Context(), srv.commit(ref, "1", 1), pgp))
+	testutil.Must(t, srv.repo.SignCommit(t.Context(), srv.commit(ref, "1", 1), pgp))
 	h := newHostWith(t, InstallRequest{Remote: pull.Remote{Name: "r", URL: srv.url}, GPGKeys: [][]byte{pgpPublic}, Trust: own()})
-	must(t, h.s.Repo().Dir().Remove("r.trustedkeys.gpg"))
+	testutil.Must(t, h.s.Repo().Dir().Remove("r.trustedkeys.gpg"))
 	st, err := h.s.Load(t.Context())
-	must(t, err)
+	testutil.Must(t, err)
 	report, err := Signatures(h.s.Repo(), st.Deployments[0], own())
-	must(t, err)
+	testutil.Must(t, err)
 	if len(report.List) != 1 || report.List[0].Valid || !strings.HasPrefix(report.List[0].String(), "Can't check signature: public key not found (") {
 		t.Errorf("%+v", report)
 	}

@@ -17,7 +17,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
-	"github.com/hostctl/hostctl/internal/fsx"
+	"github.com/hostctl/hostctl/internal/testutil"
 	"github.com/hostctl/hostctl/pkg/bootloader"
 	"github.com/hostctl/hostctl/pkg/bootloader/bls"
 	"github.com/hostctl/hostctl/pkg/deploy"
@@ -25,21 +25,6 @@ import (
 	"github.com/hostctl/hostctl/pkg/ostree/gvariant"
 	"github.com/hostctl/hostctl/pkg/ostree/pull"
 )
-
-func must(t testing.TB, err error) {
-	t.Helper()
-	if err != nil {
-		t.Fatal(err)
-	}
-}
-
-func openDir(t testing.TB, p string) *fsx.Dir {
-	t.Helper()
-	d, err := fsx.OpenDir(p)
-	must(t, err)
-	t.Cleanup(func() { d.Close() })
-	return d
-}
 
 // server is an archive repository behind HTTP.
 type server struct {
@@ -51,8 +36,8 @@ type server struct {
 func newServer(t testing.TB) *server {
 	t.Helper()
 	root := t.TempDir()
-	repo, err := ostree.Create(openDir(t, root), ostree.ModeArchive, ostree.Options{DisableFsync: true})
-	must(t, err)
+	repo, err := ostree.Create(testutil.OpenDir(t, root), ostree.ModeArchive, ostree.Options{DisableFsync: true})
+	testutil.Must(t, err)
 	t.Cleanup(func() { repo.Close() })
 	web := httptest.NewServer(http.FileServer(http.Dir(root)))
 	t.Cleanup(web.Close)
@@ -75,8 +60,8 @@ func (s *server) commit(branch, v string, at uint64, packages ...string) ostree.
 		"usr/bin/tool":                    "tool " + v,
 	} {
 		p := filepath.Join(src, name)
-		must(s.t, os.MkdirAll(filepath.Dir(p), 0o755))
-		must(s.t, os.WriteFile(p, []byte(data), 0o644))
+		testutil.Must(s.t, os.MkdirAll(filepath.Dir(p), 0o755))
+		testutil.Must(s.t, os.WriteFile(p, []byte(data), 0o644))
 	}
 	var rows []gvariant.Value
 	for _, p := range packages {
@@ -86,7 +71,7 @@ func (s *server) commit(branch, v string, at uint64, packages ...string) ostree.
 		}
 		rows = append(rows, gvariant.Tuple(gvariant.String(f[0]), gvariant.String(f[1]), gvariant.String(f[2]), gvariant.String(f[3]), gvariant.String(f[4])))
 	}
-	dir := openDir(s.t, src)
+	dir := testutil.OpenDir(s.t, src)
 	var sum ostree.Checksum
 	_, err := s.repo.Update(s.t.Context(), func(ctx context.Context, x *ostree.Txn) error {
 		m := ostree.NewMTree()
@@ -109,7 +94,7 @@ func (s *server) commit(branch, v string, at uint64, packages ...string) ostree.
 		}
 		return x.SetRef(branch, sum)
 	})
-	must(s.t, err)
+	testutil.Must(s.t, err)
 	return sum
 }
 
@@ -128,20 +113,18 @@ func newHost(t testing.TB, srv *server) *host {
 // newHostWith installs what req leaves open as the tests need it.
 func newHostWith(t testing.TB, req InstallRequest) *host {
 	t.Helper()
-	if os.Geteuid() != 0 {
-		t.Skip("a bare repository needs root")
-	}
+	testutil.Root(t, "a bare repository needs root")
 	root := t.TempDir()
 	for _, d := range []string{"sysroot", "run"} {
-		must(t, os.Mkdir(filepath.Join(root, d), 0o755))
+		testutil.Must(t, os.Mkdir(filepath.Join(root, d), 0o755))
 	}
 	t.Cleanup(func() { _ = exec.Command("chattr", "-R", "-i", root).Run() })
-	dir := openDir(t, root+"/sysroot")
+	dir := testutil.OpenDir(t, root+"/sysroot")
 	req.Stateroot, req.Ref, req.Bootloader, req.Kargs = "os", ref, bootloader.None, bls.Kargs{"root=x"}
 	_, err := Install(t.Context(), dir, req)
-	must(t, err)
-	s, err := deploy.Open(dir, deploy.Options{Run: openDir(t, root+"/run"), DisableFsync: true, LockTimeout: 10 * time.Second})
-	must(t, err)
+	testutil.Must(t, err)
+	s, err := deploy.Open(dir, deploy.Options{Run: testutil.OpenDir(t, root+"/run"), DisableFsync: true, LockTimeout: 10 * time.Second})
+	testutil.Must(t, err)
 	t.Cleanup(func() { s.Close() })
 	return &host{t, root, s}
 }
@@ -149,7 +132,7 @@ func newHostWith(t testing.TB, req InstallRequest) *host {
 func (h *host) versions() string {
 	h.t.Helper()
 	st, err := h.s.Load(h.t.Context())
-	must(h.t, err)
+	testutil.Must(h.t, err)
 	var out []string
 	for _, d := range st.Deployments {
 		v := d.Version
@@ -222,12 +205,12 @@ func TestStageAndKargs(t *testing.T) {
 	if res, err = Upgrade(t.Context(), h.s, Options{Stage: true}); err != nil || !res.Unchanged {
 		t.Fatalf("%v %+v", err, res)
 	}
-	must(t, h.s.WithLock(t.Context(), func(l *deploy.Locked) error {
+	testutil.Must(t, h.s.WithLock(t.Context(), func(l *deploy.Locked) error {
 		_, err := l.FinalizeStaged(t.Context(), deploy.Retention{})
 		return err
 	}))
 	st, err := h.s.Load(t.Context())
-	must(t, err)
+	testutil.Must(t, err)
 	if h.versions() != "2 1" || st.Deployments[0].Kargs.String() != "root=x quiet" {
 		t.Fatalf("%s %s", h.versions(), st.Deployments[0].Kargs)
 	}
@@ -276,7 +259,7 @@ func TestDeployRevision(t *testing.T) {
 		t.Fatalf("%v %+v %s", err, res, h.versions())
 	}
 	st, err := h.s.Load(t.Context())
-	must(t, err)
+	testutil.Must(t, err)
 	if c, ok := st.Deployments[0].Origin.OverrideCommit(); !ok || c != sums[1] || st.Deployments[0].Origin.Refspec() != "r:"+ref {
 		t.Fatalf("%s", st.Deployments[0].Origin.Bytes())
 	}
@@ -299,7 +282,7 @@ func TestDeployRevision(t *testing.T) {
 		t.Fatalf("%v %+v %s, was %s", err, res, h.versions(), before)
 	}
 	st, err = h.s.Load(t.Context())
-	must(t, err)
+	testutil.Must(t, err)
 	if _, ok := st.Deployments[0].Origin.OverrideCommit(); ok {
 		t.Error("the hold is still there")
 	}
@@ -316,8 +299,8 @@ func TestConflictRefused(t *testing.T) {
 	srv.commit(ref, "1", 1)
 	h := newHost(t, srv)
 	st, err := h.s.Load(t.Context())
-	must(t, err)
-	must(t, os.WriteFile(filepath.Join(h.root, "sysroot", st.Deployments[0].Dir(), "etc/conf"), []byte("mine"), 0o644))
+	testutil.Must(t, err)
+	testutil.Must(t, os.WriteFile(filepath.Join(h.root, "sysroot", st.Deployments[0].Dir(), "etc/conf"), []byte("mine"), 0o644))
 	srv.commit(ref, "2", 2)
 	res, err := Upgrade(t.Context(), h.s, Options{FailOnConflict: true})
 	if !errors.Is(err, deploy.ErrEtcConflict) || len(res.Etc.Conflicts()) != 1 || h.versions() != "1" {

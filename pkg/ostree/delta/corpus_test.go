@@ -6,24 +6,19 @@ import (
 	"bytes"
 	"io"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"testing"
 
+	"github.com/hostctl/hostctl/internal/testutil"
 	"github.com/hostctl/hostctl/pkg/ostree"
 )
 
+// corpus unpacks a real archive made by others.
 func corpus(t *testing.T, name string) string {
 	t.Helper()
-	root := os.Getenv("HOSTCTL_CORPUS")
-	if root == "" {
-		t.Skip("HOSTCTL_CORPUS is not set")
-	}
+	archive := testutil.Corpus(t, "ostree/ostreedev-tests", name)
 	dir := t.TempDir()
-	out, err := exec.Command("tar", "-xf", filepath.Join(root, "ostree/ostreedev-tests", name), "-C", dir).CombinedOutput()
-	if err != nil {
-		t.Fatalf("unpack %s: %v: %s", name, err, out)
-	}
+	testutil.Run(t, "tar", "-xf", archive, "-C", dir)
 	return dir
 }
 
@@ -79,7 +74,7 @@ func applyCorpus(t *testing.T, r *ostree.Repo, path string, d *Delta) {
 		return
 	}
 	target, _ := copyCommit(t, r, d.Name.From, ostree.ModeBareUser)
-	if _, err := ApplyOffline(t.Context(), target, openDir(t, path+"/"+d.Name.Path()), OfflineOptions{}); err != nil {
+	if _, err := ApplyOffline(t.Context(), target, testutil.OpenDir(t, path+"/"+d.Name.Path()), OfflineOptions{}); err != nil {
 		t.Fatalf("apply %s: %v", d.Name, err)
 	}
 	same(t, r, target, d.Name.To)
@@ -125,7 +120,7 @@ func TestRealPairs(t *testing.T) {
 // checkPatch makes a patch and applies it.
 func checkPatch(t testing.TB, old, fresh []byte) []byte {
 	t.Helper()
-	e := &encoded{data: newSpool(openTemp(t))}
+	e := &encoded{data: newSpool(testutil.OpenDir(t, t.TempDir()))}
 	defer e.data.Close()
 	if err := e.writePatch(old, fresh, match(old, fresh)); err != nil {
 		t.Fatal(err)

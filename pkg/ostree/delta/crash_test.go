@@ -10,6 +10,7 @@ import (
 	"syscall"
 	"testing"
 
+	"github.com/hostctl/hostctl/internal/testutil"
 	"github.com/hostctl/hostctl/pkg/ostree"
 )
 
@@ -28,7 +29,7 @@ func TestCrashChild(t *testing.T) {
 	r := openRepo(t, os.Getenv(crashRepo))
 	var err error
 	if work == "apply" {
-		_, err = ApplyOffline(t.Context(), r, openDir(t, os.Getenv(crashDelta)), OfflineOptions{})
+		_, err = ApplyOffline(t.Context(), r, testutil.OpenDir(t, os.Getenv(crashDelta)), OfflineOptions{})
 	} else {
 		var n ostree.DeltaName
 		if n, err = ParseName(os.Getenv(crashDelta)); err != nil {
@@ -105,7 +106,7 @@ func checkWhole(t *testing.T, r *ostree.Repo, path string, n ostree.DeltaName) {
 		return
 	}
 	target, _ := copyCommit(t, r, n.From, ostree.ModeBareUser)
-	if _, err := ApplyOffline(t.Context(), target, openDir(t, path+"/"+n.Path()), OfflineOptions{}); err != nil {
+	if _, err := ApplyOffline(t.Context(), target, testutil.OpenDir(t, path+"/"+n.Path()), OfflineOptions{}); err != nil {
 		t.Fatalf("delta is incomplete: %v", err)
 	}
 }
@@ -137,7 +138,7 @@ func TestApplyKilled(t *testing.T) {
 			break
 		}
 	}
-	if _, err := ApplyOffline(t.Context(), target, openDir(t, delta), OfflineOptions{}); err != nil {
+	if _, err := ApplyOffline(t.Context(), target, testutil.OpenDir(t, delta), OfflineOptions{}); err != nil {
 		t.Fatal(err)
 	}
 	same(t, r, target, to)

@@ -11,6 +11,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/hostctl/hostctl/internal/testutil"
 	"github.com/hostctl/hostctl/pkg/ostree"
 	"github.com/hostctl/hostctl/pkg/ostree/gvariant"
 )
@@ -46,7 +47,7 @@ func TestRoundTrip(t *testing.T) {
 
 func applyEverywhere(t *testing.T, r *ostree.Repo, o GenerateOptions) {
 	t.Helper()
-	o.Dir, o.Filename = openDir(t, t.TempDir()), "superblock"
+	o.Dir, o.Filename = testutil.OpenDir(t, t.TempDir()), "superblock"
 	res, err := Generate(t.Context(), r, o)
 	if err != nil {
 		t.Fatal(err)
@@ -126,7 +127,7 @@ func TestFallback(t *testing.T) {
 		t.Fatalf("fallbacks %+v", res.Delta.Fallbacks)
 	}
 	target, _ := newRepo(t, ostree.ModeBareUser)
-	_, err = ApplyOffline(t.Context(), target, openDir(t, path+"/"+res.Delta.Name.Path()), OfflineOptions{})
+	_, err = ApplyOffline(t.Context(), target, testutil.OpenDir(t, path+"/"+res.Delta.Name.Path()), OfflineOptions{})
 	if !errors.Is(err, ErrFallback) {
 		t.Fatalf("got %v", err)
 	}
@@ -143,7 +144,7 @@ func TestApplyNeedsSource(t *testing.T) {
 		t.Fatal(err)
 	}
 	target, _ := newRepo(t, ostree.ModeBareUser)
-	if _, err := ApplyOffline(t.Context(), target, openDir(t, path+"/"+res.Delta.Name.Path()), OfflineOptions{}); !errors.Is(err, ErrNoSource) {
+	if _, err := ApplyOffline(t.Context(), target, testutil.OpenDir(t, path+"/"+res.Delta.Name.Path()), OfflineOptions{}); !errors.Is(err, ErrNoSource) {
 		t.Fatalf("got %v", err)
 	}
 }
@@ -173,7 +174,7 @@ func TestApplyRefusesDamage(t *testing.T) {
 		if err := os.WriteFile(dir+"/0", data, 0o644); err != nil {
 			t.Fatal(err)
 		}
-		if _, err := ApplyOffline(t.Context(), target, openDir(t, dir), OfflineOptions{}); !errors.Is(err, ErrCorrupt) {
+		if _, err := ApplyOffline(t.Context(), target, testutil.OpenDir(t, dir), OfflineOptions{}); !errors.Is(err, ErrCorrupt) {
 			t.Fatalf("%s: got %v", name, err)
 		}
 		if found, _ := target.Has(ostree.ObjectName{Checksum: to, Type: ostree.TypeCommit}); found {
@@ -183,7 +184,7 @@ func TestApplyRefusesDamage(t *testing.T) {
 	if err := os.WriteFile(dir+"/0", part, 0o644); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := ApplyOffline(t.Context(), target, openDir(t, dir), OfflineOptions{}); err != nil {
+	if _, err := ApplyOffline(t.Context(), target, testutil.OpenDir(t, dir), OfflineOptions{}); err != nil {
 		t.Fatalf("after all the refusals: %v", err)
 	}
 	same(t, r, target, to)
@@ -204,7 +205,7 @@ func TestMetadataSignatureAndFile(t *testing.T) {
 	user.Set("user.key", gvariant.String("value"))
 	var signed []byte
 	out := t.TempDir()
-	o := GenerateOptions{From: from, To: to, Inline: true, Metadata: user, Dir: openDir(t, out), Filename: "some.delta"}
+	o := GenerateOptions{From: from, To: to, Inline: true, Metadata: user, Dir: testutil.OpenDir(t, out), Filename: "some.delta"}
 	o.Sign = func(_ context.Context, data []byte) (d gvariant.Dict, err error) {
 		signed = data
 		d.Set("ostree.sign.dummy", gvariant.ByteSlices([][]byte{[]byte("key")}))
@@ -219,10 +220,10 @@ func TestMetadataSignatureAndFile(t *testing.T) {
 	target, _ := copyCommit(t, r, from, ostree.ModeBareUserOnly)
 	refused := errors.New("refused")
 	verify := OfflineOptions{Superblock: "some.delta", Verify: func(*Delta) error { return refused }}
-	if _, err := ApplyOffline(t.Context(), target, openDir(t, out), verify); !errors.Is(err, refused) {
+	if _, err := ApplyOffline(t.Context(), target, testutil.OpenDir(t, out), verify); !errors.Is(err, refused) {
 		t.Fatalf("got %v", err)
 	}
-	d, err := ApplyOffline(t.Context(), target, openDir(t, out), OfflineOptions{Superblock: "some.delta"})
+	d, err := ApplyOffline(t.Context(), target, testutil.OpenDir(t, out), OfflineOptions{Superblock: "some.delta"})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -292,7 +293,7 @@ func TestEmpty(t *testing.T) {
 		t.Errorf("parts %+v", res.Delta.Parts)
 	}
 	target, _ := copyCommit(t, r, from, ostree.ModeBareUser)
-	if _, err := ApplyOffline(t.Context(), target, openDir(t, path+"/"+res.Delta.Name.Path()), OfflineOptions{}); err != nil {
+	if _, err := ApplyOffline(t.Context(), target, testutil.OpenDir(t, path+"/"+res.Delta.Name.Path()), OfflineOptions{}); err != nil {
 		t.Fatal(err)
 	}
 	same(t, r, target, to)

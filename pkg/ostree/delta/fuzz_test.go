@@ -11,6 +11,7 @@ import (
 	"slices"
 	"testing"
 
+	"github.com/hostctl/hostctl/internal/testutil"
 	"github.com/hostctl/hostctl/pkg/ostree"
 	"github.com/hostctl/hostctl/pkg/ostree/gvariant"
 )
@@ -131,14 +132,14 @@ func (s *memorySink) OpenFile(c ostree.Checksum) (ostree.FileHeader, int64, io.R
 // FuzzPart executes parts against a repository in memory; what parses is
 // serialised to the same bytes again.
 func FuzzPart(f *testing.F) {
-	w := newPartWriter(openTemp(f))
+	w := newPartWriter(testutil.OpenDir(f, f.TempDir()))
 	file := &newFile{header: ostree.FileHeader{Mode: 0o100644, Xattrs: []ostree.Xattr{{Name: "user.a", Value: []byte("b")}}}, size: 4}
-	e := &encoded{data: newSpool(openTemp(f)), patch: true}
+	e := &encoded{data: newSpool(testutil.OpenDir(f, f.TempDir())), patch: true}
 	if err := e.writePatch([]byte("some old bytes that are old"), []byte("some bytes that are old and new"), match([]byte("some old bytes that are old"), []byte("some bytes that are old and new"))); err != nil {
 		f.Fatal(err)
 	}
 	file.size = 31
-	copied := &encoded{data: newSpool(openTemp(f)), segments: []segment{{true, 0, 5}, {false, 0, 3}, {true, 4, 4}}}
+	copied := &encoded{data: newSpool(testutil.OpenDir(f, f.TempDir())), segments: []segment{{true, 0, 5}, {false, 0, 3}, {true, 4, 4}}}
 	if _, err := copied.data.Write([]byte("abc")); err != nil {
 		f.Fatal(err)
 	}
@@ -169,7 +170,7 @@ func FuzzPart(f *testing.F) {
 		checkPartAgain(t, p, data)
 		sink := &memorySink{files: map[ostree.Checksum][]byte{{}: []byte("some old bytes that are old")}}
 		list := &Part{objects: objects}
-		_ = runPart(t.Context(), sink, openTemp(t), list, p)
+		_ = runPart(t.Context(), sink, testutil.OpenDir(t, t.TempDir()), list, p)
 		_, _ = countOps(list, p)
 	})
 }
@@ -178,7 +179,7 @@ func FuzzPart(f *testing.F) {
 func TestManyAttributes(t *testing.T) {
 	t.Parallel()
 	for n, ok := range map[int]bool{3: true, maxAttributes: true, maxAttributes + 1: false} {
-		w := newPartWriter(openTemp(t))
+		w := newPartWriter(testutil.OpenDir(t, t.TempDir()))
 		w.xattrs = slices.Repeat([]gvariant.Value{gvariant.Array("(ayay)")}, n)
 		r, err := w.reader()
 		if err != nil {
@@ -233,7 +234,7 @@ func FuzzUnpack(f *testing.F) {
 	f.Add([]byte("\x00plain"))
 	f.Add([]byte("x\xfd7zXZ\x00\x00\x04\xe6\xd6\xb4F\x02\x00!\x01\x16\x00\x00\x00t/\xe5\xa3\x01\x00\x00a\x00"))
 	f.Fuzz(func(t *testing.T, data []byte) {
-		a := newApplier(nil, openTemp(t))
+		a := newApplier(nil, testutil.OpenDir(t, t.TempDir()))
 		p := &Part{Size: uint64(len(data)), Checksum: sha(data), UncompressedSize: 1 << 10}
 		s, err := a.unpack(t.Context(), p, bytes.NewReader(data))
 		if err != nil {

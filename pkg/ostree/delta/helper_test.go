@@ -7,50 +7,17 @@ import (
 	"context"
 	"math/rand/v2"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
 
-	"github.com/hostctl/hostctl/internal/fsx"
+	"github.com/hostctl/hostctl/internal/testutil"
 	"github.com/hostctl/hostctl/pkg/ostree"
 )
 
-// needTool skips without a program, and fails where CI promises it.
-func needTool(t *testing.T, name string) {
-	t.Helper()
-	if _, err := exec.LookPath(name); err == nil {
-		return
-	}
-	if os.Getenv("CI") == "true" {
-		t.Fatalf("%s is not installed", name)
-	}
-	t.Skipf("%s is not installed", name)
-}
-
-// real runs libostree's program and gives its output.
-func real(t *testing.T, args ...string) string {
-	t.Helper()
-	out, err := exec.Command("ostree", args...).CombinedOutput()
-	if err != nil {
-		t.Fatalf("ostree %s: %v\n%s", strings.Join(args, " "), err, out)
-	}
-	return strings.TrimSpace(string(out))
-}
-
-func openDir(t *testing.T, path string) *fsx.Dir {
-	t.Helper()
-	d, err := fsx.OpenDir(path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = d.Close() })
-	return d
-}
-
 func openRepo(t *testing.T, path string) *ostree.Repo {
 	t.Helper()
-	r, err := ostree.Open(openDir(t, path), ostree.Options{DisableFsync: true})
+	r, err := ostree.Open(testutil.OpenDir(t, path), ostree.Options{DisableFsync: true})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -61,7 +28,7 @@ func openRepo(t *testing.T, path string) *ostree.Repo {
 func newRepo(t *testing.T, mode ostree.Mode) (*ostree.Repo, string) {
 	t.Helper()
 	path := t.TempDir()
-	r, err := ostree.Create(openDir(t, path), mode, ostree.Options{DisableFsync: true})
+	r, err := ostree.Create(testutil.OpenDir(t, path), mode, ostree.Options{DisableFsync: true})
 	if err != nil {
 		t.Fatal(err)
 	}

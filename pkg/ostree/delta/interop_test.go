@@ -11,6 +11,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/hostctl/hostctl/internal/testutil"
 	"github.com/hostctl/hostctl/pkg/ostree"
 	"github.com/hostctl/hostctl/pkg/ostree/gvariant"
 )
@@ -22,7 +23,7 @@ var bareModes = []ostree.Mode{ostree.ModeBareUser, ostree.ModeBareUserOnly, ostr
 // real program, which then checks each object.
 func TestLibostreeAppliesOurs(t *testing.T) {
 	t.Parallel()
-	needTool(t, "ostree")
+	testutil.Tool(t, "ostree")
 	for name, o := range map[string]GenerateOptions{
 		"plain": {}, "inline": {Inline: true}, "big endian": {Endianness: BigEndian}, "no bsdiff": {DisableBsdiff: true},
 		"small chunks": {MaxChunkSize: size(100_000), DisableXZ: true},
@@ -40,21 +41,21 @@ func TestLibostreeAppliesOurs(t *testing.T) {
 					continue
 				}
 				_, target := copyCommit(t, r, from, m)
-				real(t, "--repo="+target, "static-delta", "apply-offline", path+"/"+res.Delta.Name.Path())
-				real(t, "--repo="+target, "fsck")
-				real(t, "--repo="+target, "ls", "-R", to.String())
+				testutil.Run(t, "ostree", "--repo="+target, "static-delta", "apply-offline", path+"/"+res.Delta.Name.Path())
+				testutil.Run(t, "ostree", "--repo="+target, "fsck")
+				testutil.Run(t, "ostree", "--repo="+target, "ls", "-R", to.String())
 			}
-			real(t, "--repo="+path, "summary", "-u")
+			testutil.Run(t, "ostree", "--repo="+path, "summary", "-u")
 			_, target := copyCommit(t, r, from, ostree.ModeBareUser)
-			real(t, "--repo="+target, "pull-local", "--require-static-deltas", path, to.String())
-			real(t, "--repo="+target, "fsck", "-a")
+			testutil.Run(t, "ostree", "--repo="+target, "pull-local", "--require-static-deltas", path, to.String())
+			testutil.Run(t, "ostree", "--repo="+target, "fsck", "-a")
 		})
 	}
 }
 
 func TestLibostreeShowsOurs(t *testing.T) {
 	t.Parallel()
-	needTool(t, "ostree")
+	testutil.Tool(t, "ostree")
 	r, path, from, to := pair(t, ostree.ModeArchive)
 	for _, e := range []Endianness{LittleEndian, BigEndian} {
 		o := GenerateOptions{From: from, To: to, Endianness: e, MinFallbackSize: size(2000), MaxChunkSize: size(50_000)}
@@ -62,7 +63,7 @@ func TestLibostreeShowsOurs(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		got := real(t, "--repo="+path, "static-delta", "show", res.Delta.Name.String())
+		got := testutil.Run(t, "ostree", "--repo="+path, "static-delta", "show", res.Delta.Name.String())
 		if !strings.Contains(got, "Endianness: "+e.String()+"\n") {
 			t.Errorf("endianness %s:\n%s", e, got)
 		}
@@ -71,7 +72,7 @@ func TestLibostreeShowsOurs(t *testing.T) {
 			t.Errorf("libostree shows\n%s\nwe\n%s", got, want)
 		}
 	}
-	if got := real(t, "--repo="+path, "static-delta", "list"); got != from.String()+"-"+to.String() {
+	if got := testutil.Run(t, "ostree", "--repo="+path, "static-delta", "list"); got != from.String()+"-"+to.String() {
 		t.Errorf("list: %s", got)
 	}
 }
@@ -79,7 +80,7 @@ func TestLibostreeShowsOurs(t *testing.T) {
 // TestWeApplyLibostrees is the reverse, both byte orders and inline.
 func TestWeApplyLibostrees(t *testing.T) {
 	t.Parallel()
-	needTool(t, "ostree")
+	testutil.Tool(t, "ostree")
 	for name, args := range map[string][]string{
 		"plain": nil, "inline": {"--inline"}, "big": {"--set-endianness=B"}, "no bsdiff": {"--disable-bsdiff"},
 		"chunks": {"--max-chunk-size=1"},
@@ -88,20 +89,20 @@ func TestWeApplyLibostrees(t *testing.T) {
 			t.Parallel()
 			r, path, from, to := pair(t, ostree.ModeArchive)
 			for _, start := range []ostree.Checksum{from, {}} {
-				cmd := append([]string{"--repo=" + path, "static-delta", "generate", "--to=" + to.String()}, args...)
+				cmd := append([]string{"ostree", "--repo=" + path, "static-delta", "generate", "--to=" + to.String()}, args...)
 				if start.IsZero() {
 					cmd = append(cmd, "--empty")
 				} else {
 					cmd = append(cmd, "--from="+start.String())
 				}
-				real(t, cmd...)
+				testutil.Run(t, cmd...)
 				n := ostree.DeltaName{From: start, To: to}
 				for _, m := range append(bareModes, ostree.ModeArchive) {
 					if m == ostree.ModeBare && os.Getuid() != 0 {
 						continue
 					}
 					target, _ := copyCommit(t, r, start, m)
-					if _, err := ApplyOffline(t.Context(), target, openDir(t, path+"/"+n.Path()), OfflineOptions{}); err != nil {
+					if _, err := ApplyOffline(t.Context(), target, testutil.OpenDir(t, path+"/"+n.Path()), OfflineOptions{}); err != nil {
 						t.Fatalf("%s in %s: %v", n, m, err)
 					}
 					same(t, r, target, to)
@@ -113,7 +114,7 @@ func TestWeApplyLibostrees(t *testing.T) {
 
 func TestIndexesAreLibostrees(t *testing.T) {
 	t.Parallel()
-	needTool(t, "ostree")
+	testutil.Tool(t, "ostree")
 	r, path, from, to := pair(t, ostree.ModeArchive)
 	for _, o := range []GenerateOptions{{From: from, To: to}, {To: to}, {To: from}} {
 		if _, err := Generate(t.Context(), r, o); err != nil {
@@ -127,13 +128,13 @@ func TestIndexesAreLibostrees(t *testing.T) {
 	if len(ours) != 2 {
 		t.Fatalf("indexes %d", len(ours))
 	}
-	if cfg := real(t, "--repo="+path, "config", "get", "core.indexed-deltas"); cfg != "true" {
+	if cfg := testutil.Run(t, "ostree", "--repo="+path, "config", "get", "core.indexed-deltas"); cfg != "true" {
 		t.Errorf("indexed-deltas %q", cfg)
 	}
 	if err := os.RemoveAll(path + "/delta-indexes"); err != nil {
 		t.Fatal(err)
 	}
-	real(t, "--repo="+path, "static-delta", "reindex")
+	testutil.Run(t, "ostree", "--repo="+path, "static-delta", "reindex")
 	for name, data := range readIndexes(t, path) {
 		if ours[name] != data {
 			t.Errorf("%s differs from libostree's", name)
@@ -186,7 +187,7 @@ func showText(t *testing.T, r *ostree.Repo, n ostree.DeltaName) string {
 		t.Fatal(err)
 	}
 	var b strings.Builder
-	dir := openDir(t, r.Dir().Path()+"/"+n.Path())
+	dir := testutil.OpenDir(t, r.Dir().Path()+"/"+n.Path())
 	fmt.Fprintf(&b, "Number of parts: %d\n", len(d.Parts))
 	for i, p := range d.Parts {
 		fmt.Fprintf(&b, "PartMeta%d: nobjects=%d size=%d usize=%d\n", i, p.NumObjects(), p.Size, p.UncompressedSize)
@@ -205,7 +206,7 @@ func showText(t *testing.T, r *ostree.Repo, n ostree.DeltaName) string {
 // TestSignedFormat: what libostree signs we parse, what we wrap it reads.
 func TestSignedFormat(t *testing.T) {
 	t.Parallel()
-	needTool(t, "ostree")
+	testutil.Tool(t, "ostree")
 	r, path, from, to := pair(t, ostree.ModeArchive)
 	gen := exec.Command("ostree", "--repo="+path, "static-delta", "generate", "--sign-type=dummy", "--sign=key", "--from="+from.String(), to.String())
 	gen.Env = append(os.Environ(), "OSTREE_DUMMY_SIGN_ENABLED=1")

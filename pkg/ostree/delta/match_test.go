@@ -11,19 +11,9 @@ import (
 
 	"pgregory.net/rapid"
 
-	"github.com/hostctl/hostctl/internal/fsx"
+	"github.com/hostctl/hostctl/internal/testutil"
 	"github.com/hostctl/hostctl/pkg/ostree"
 )
-
-func openTemp(t testing.TB) *fsx.Dir {
-	t.Helper()
-	d, err := fsx.OpenDir(t.TempDir())
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = d.Close() })
-	return d
-}
 
 // edit changes bytes in a random way that files change in.
 func edit(t *rapid.T, old []byte) []byte {
@@ -61,7 +51,7 @@ func TestCopyProperty(t *testing.T) {
 	rapid.Check(t, func(rt *rapid.T) {
 		old := rapid.SliceOfN(rapid.Byte(), 0, 2000).Draw(rt, "old")
 		fresh := edit(rt, old)
-		e := &encoded{data: newSpool(openTemp(t))}
+		e := &encoded{data: newSpool(testutil.OpenDir(t, t.TempDir()))}
 		defer e.data.Close()
 		if err := e.copyRanges(old, fresh, match(old, fresh)); err != nil {
 			rt.Fatal(err)
@@ -109,7 +99,7 @@ func TestRolling(t *testing.T) {
 		t.Fatal(err)
 	}
 	f.size, f.oldSize = int64(len(fresh)), int64(len(old))
-	e, err := (&encoder{repo: r, tmp: openTemp(t)}).encodeRolling(t.Context(), &f)
+	e, err := (&encoder{repo: r, tmp: testutil.OpenDir(t, t.TempDir())}).encodeRolling(t.Context(), &f)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -14,34 +14,11 @@ import (
 	"testing"
 	"time"
 
-	"github.com/hostctl/hostctl/internal/fsx"
+	"github.com/hostctl/hostctl/internal/testutil"
 	"github.com/hostctl/hostctl/pkg/ostree"
 	"github.com/hostctl/hostctl/pkg/ostree/gvariant"
 	"github.com/hostctl/hostctl/pkg/ostree/sign"
 )
-
-// need skips without a program, and fails where none may lack.
-func need(t testing.TB, names ...string) {
-	t.Helper()
-	for _, name := range names {
-		if _, err := exec.LookPath(name); err == nil {
-			continue
-		}
-		if os.Getenv("CI") == "true" {
-			t.Fatalf("%s is not installed", name)
-		}
-		t.Skipf("%s is not installed", name)
-	}
-}
-
-func corpus(t testing.TB, parts ...string) string {
-	t.Helper()
-	root := os.Getenv("HOSTCTL_CORPUS")
-	if root == "" {
-		t.Skip("HOSTCTL_CORPUS is not set")
-	}
-	return filepath.Join(append([]string{root, "ostree"}, parts...)...)
-}
 
 func run(t testing.TB, name string, args ...string) string {
 	t.Helper()
@@ -68,7 +45,8 @@ type home struct {
 
 func newHome(t testing.TB) home {
 	t.Helper()
-	need(t, "gpg", "gpgconf")
+	testutil.Tool(t, "gpg")
+	testutil.Tool(t, "gpgconf")
 	dir, err := os.MkdirTemp("", "g")
 	if err != nil {
 		t.Fatal(err)
@@ -115,22 +93,18 @@ func (h home) export(ids ...string) []byte {
 
 func openRepo(t testing.TB, dir string) *ostree.Repo {
 	t.Helper()
-	d, err := fsx.OpenDir(dir)
+	r, err := ostree.Open(testutil.OpenDir(t, dir), ostree.Options{})
 	if err != nil {
 		t.Fatal(err)
 	}
-	r, err := ostree.Open(d, ostree.Options{})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _, _ = r.Close(), d.Close() })
+	t.Cleanup(func() { r.Close() })
 	return r
 }
 
 // newRepo makes an archive with one commit on main.
 func newRepo(t testing.TB) (string, *ostree.Repo, ostree.Checksum) {
 	t.Helper()
-	need(t, "ostree")
+	testutil.Tool(t, "ostree")
 	dir := filepath.Join(t.TempDir(), "repo")
 	tree := filepath.Join(t.TempDir(), "tree")
 	if err := os.Mkdir(tree, 0o755); err != nil {
@@ -366,7 +340,7 @@ func TestNoSuchKey(t *testing.T) {
 // verdicts with.
 func TestVerdictsOfGPG(t *testing.T) {
 	t.Parallel()
-	src := corpus(t, "ostreedev-tests", "gpg-verify-data")
+	src := testutil.Corpus(t, "ostree", "ostreedev-tests", "gpg-verify-data")
 	h := newHome(t)
 	if err := os.CopyFS(filepath.Join(h.dir, "d"), os.DirFS(src)); err != nil {
 		t.Fatal(err)
@@ -430,7 +404,7 @@ func status(s sign.GPGSignature) string {
 // TestExpiredInTheWild refuses a published repository whose key ran out in 2019.
 func TestExpiredInTheWild(t *testing.T) {
 	t.Parallel()
-	dir := corpus(t, "ebassi-glarea-example")
+	dir := testutil.Corpus(t, "ostree", "ebassi-glarea-example")
 	keys, err := os.ReadFile(filepath.Join(dir, "glarea-example.gpg"))
 	if err != nil {
 		t.Fatal(err)

@@ -11,6 +11,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/hostctl/hostctl/internal/testutil"
 	"github.com/hostctl/hostctl/pkg/ostree"
 	"github.com/hostctl/hostctl/pkg/ostree/sign"
 )
@@ -18,7 +19,7 @@ import (
 // TestImport compares with "ostree remote gpg-import" on the suite's keys.
 func TestImport(t *testing.T) {
 	t.Parallel()
-	dir := corpus(t, "ostreedev-tests", "gpghome")
+	dir := testutil.Corpus(t, "ostree", "ostreedev-tests", "gpghome")
 	repo, r, _ := newRepo(t)
 	ctx := context.Background()
 	read := func(name string) []byte {

@@ -10,6 +10,8 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+
+	"github.com/hostctl/hostctl/internal/testutil"
 )
 
 // glibScript reads a JSON list of texts and prints for each what GLib makes of
@@ -35,13 +37,7 @@ print(JSON.stringify(texts.map(text => attempt(() => {
 
 func TestAgreesWithGLib(t *testing.T) {
 	t.Parallel()
-	gjs, err := exec.LookPath("gjs")
-	if err != nil {
-		if os.Getenv("CI") == "true" {
-			t.Fatal("gjs is needed to compare with GLib")
-		}
-		t.Skip("gjs is not installed: no GLib to compare with")
-	}
+	gjs := testutil.Tool(t, "gjs")
 	texts := []string{
 		sample,
 		"[a]\nk=v",

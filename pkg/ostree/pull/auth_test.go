@@ -26,13 +26,14 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/hostctl/hostctl/internal/testutil"
 	"github.com/hostctl/hostctl/pkg/ostree"
 )
 
 // TestCookies exchanges the jar with the real tool and sends what fits.
 func TestCookies(t *testing.T) {
 	t.Parallel()
-	real := tool(t, "ostree")
+	real := testutil.Tool(t, "ostree")
 	src := newRepo(t, ostree.ModeArchive)
 	commit(t, src, spec{ref: ref, files: 2})
 	s := serve(t, src)
@@ -52,18 +53,18 @@ func TestCookies(t *testing.T) {
 	if pull() == nil {
 		t.Error("pulled without cookies")
 	}
-	must(t, AddRemote(dst, s.remote(), AddOptions{}))
-	must(t, AddCookie(dst, "o", "127.0.0.1", "/", "foo", "bar"))
-	run(t, real, "remote", "--repo="+where, "add-cookie", "o", "127.0.0.1", "/", "baz", "badger")
-	must(t, AddCookie(dst, "o", "example.com", "/", "other", "host"))
-	must(t, AddCookie(dst, "o", "127.0.0.1", "/elsewhere", "other", "path"))
-	must(t, pull())
+	testutil.Must(t, AddRemote(dst, s.remote(), AddOptions{}))
+	testutil.Must(t, AddCookie(dst, "o", "127.0.0.1", "/", "foo", "bar"))
+	testutil.Run(t, real, "remote", "--repo="+where, "add-cookie", "o", "127.0.0.1", "/", "baz", "badger")
+	testutil.Must(t, AddCookie(dst, "o", "example.com", "/", "other", "host"))
+	testutil.Must(t, AddCookie(dst, "o", "127.0.0.1", "/elsewhere", "other", "path"))
+	testutil.Must(t, pull())
 	st, err := os.Stat(filepath.Join(where, "o.cookies.txt"))
-	must(t, err)
+	testutil.Must(t, err)
 	if st.Mode().Perm()&0o077 != 0 {
 		t.Errorf("others may read the cookies: %v", st.Mode())
 	}
-	must(t, DeleteCookie(dst, "o", "127.0.0.1", "/", "baz"))
+	testutil.Must(t, DeleteCookie(dst, "o", "127.0.0.1", "/", "baz"))
 	if pull() == nil {
 		t.Error("pulled with one cookie")
 	}
@@ -71,7 +72,7 @@ func TestCookies(t *testing.T) {
 		t.Errorf("delete again: %v", err)
 	}
 	list, err := Cookies(dst, "o")
-	must(t, err)
+	testutil.Must(t, err)
 	if len(list) != 3 || list[0].Name != "foo" || list[0].Value != "bar" {
 		t.Errorf("cookies: %+v", list)
 	}
@@ -105,7 +106,7 @@ func TestCookieMatch(t *testing.T) {
 		{"a.org\tFALSE\t/\tFALSE\t1001\tn\tv", "http://a.org/", true},
 	} {
 		u, err := url.Parse(tc.url)
-		must(t, err)
+		testutil.Must(t, err)
 		list := ParseCookies([]byte(tc.line))
 		if len(list) != 1 || list[0].matches(u, now) != tc.want {
 			t.Errorf("%q for %s: %v", tc.line, tc.url, list)
@@ -148,7 +149,7 @@ func TestHeaders(t *testing.T) {
 	net := quick()
 	net.Header, net.UserAgent, net.AppendUserAgent = map[string]string{"X-A": "b"}, "base", "more"
 	_, err := Pull(t.Context(), newRepo(t, ostree.ModeArchive), remote, Request{Refs: []string{ref}, Network: net})
-	must(t, err)
+	testutil.Must(t, err)
 	remote.URL = strings.Replace(s.URL, "http://", "http://joe:secret@", 1)
 	_, err = Pull(t.Context(), newRepo(t, ostree.ModeArchive), remote, Request{Refs: []string{ref}, Network: net})
 	if err == nil || !strings.Contains(err.Error(), "401") || strings.Contains(err.Error(), "secret") {
@@ -171,7 +172,7 @@ func TestProxy(t *testing.T) {
 	t.Cleanup(proxy.Close)
 	remote := Remote{Name: "o", URL: "http://repo.invalid/", Proxy: proxy.URL, NoGPGVerify: true}
 	res, err := Pull(t.Context(), newRepo(t, ostree.ModeArchive), remote, Request{Refs: []string{ref}, Network: quick()})
-	must(t, err)
+	testutil.Must(t, err)
 	if int(through.Load()) != res.Requests {
 		t.Errorf("%d of %d requests went through the proxy", through.Load(), res.Requests)
 	}
@@ -185,14 +186,14 @@ func TestClientCertificate(t *testing.T) {
 	dir := t.TempDir()
 	certFile, keyFile := filepath.Join(dir, "cert.pem"), filepath.Join(dir, "key.pem")
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	must(t, err)
+	testutil.Must(t, err)
 	tmpl := &x509.Certificate{SerialNumber: bigint.NewInt(1), NotAfter: time.Now().Add(time.Hour)}
 	der, err := x509.CreateCertificate(rand.Reader, tmpl, tmpl, &key.PublicKey, key)
-	must(t, err)
+	testutil.Must(t, err)
 	keyDER, err := x509.MarshalECPrivateKey(key)
-	must(t, err)
-	must(t, os.WriteFile(certFile, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}), 0o600))
-	must(t, os.WriteFile(keyFile, pem.EncodeToMemory(&pem.Block{Type: "EC PRIVATE KEY", Bytes: keyDER}), 0o600))
+	testutil.Must(t, err)
+	testutil.Must(t, os.WriteFile(certFile, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}), 0o600))
+	testutil.Must(t, os.WriteFile(keyFile, pem.EncodeToMemory(&pem.Block{Type: "EC PRIVATE KEY", Bytes: keyDER}), 0o600))
 
 	srv := httptest.NewUnstartedServer(http.FileServer(http.Dir(src.Dir().Path())))
 	srv.TLS = &tls.Config{ClientAuth: tls.RequireAnyClientCert}
@@ -207,7 +208,7 @@ func TestClientCertificate(t *testing.T) {
 	}
 	remote.TLSClientCertPath, remote.TLSClientKeyPath = certFile, keyFile
 	_, err = Pull(t.Context(), newRepo(t, ostree.ModeArchive), remote, Request{Refs: []string{ref}, Network: net})
-	must(t, err)
+	testutil.Must(t, err)
 }
 
 // TestNetworkErrorsAreFinal: no second try where the caller wants none, but a
@@ -240,7 +241,7 @@ func TestNetworkErrorsAreFinal(t *testing.T) {
 		return n == 1
 	})
 	_, err := Pull(t.Context(), newRepo(t, ostree.ModeArchive), s.remote(), Request{Refs: []string{ref}, Network: net})
-	must(t, err)
+	testutil.Must(t, err)
 }
 
 // TestTrivialHTTPD pulls from the real project's own test server, which cuts every
@@ -249,14 +250,14 @@ func TestTrivialHTTPD(t *testing.T) {
 	t.Parallel()
 	httpd := "/usr/libexec/libostree/ostree-trivial-httpd"
 	if _, err := os.Stat(httpd); err != nil {
-		tool(t, "ostree-trivial-httpd")
+		testutil.Tool(t, "ostree-trivial-httpd")
 	}
 	src := newRepo(t, ostree.ModeArchive)
 	commit(t, src, spec{ref: ref, files: 20})
 	for _, option := range []string{"--force-range-requests", "--random-500s=50", "--random-408s=50"} {
 		port := filepath.Join(t.TempDir(), "port")
 		cmd := exec.Command(httpd, "--port-file="+port, option, src.Dir().Path())
-		must(t, cmd.Start())
+		testutil.Must(t, cmd.Start())
 		t.Cleanup(func() {
 			_ = cmd.Process.Kill()
 			_ = cmd.Wait()
@@ -271,7 +272,7 @@ func TestTrivialHTTPD(t *testing.T) {
 		net.Retries = 50
 		dst := newRepo(t, ostree.ModeArchive)
 		_, err := Pull(t.Context(), dst, remote, Request{Refs: []string{ref}, Network: net})
-		must(t, err)
+		testutil.Must(t, err)
 		if diff := cmp.Diff(objects(t, src), objects(t, dst)); diff != "" {
 			t.Errorf("%s: %s", option, diff)
 		}

@@ -10,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/hostctl/hostctl/internal/testutil"
 	"github.com/hostctl/hostctl/pkg/ostree"
 )
 
@@ -47,7 +48,7 @@ func TestBatchesLandOnTheWay(t *testing.T) {
 	if n := len(objects(t, r)); n == 0 {
 		t.Error("nothing landed before the end")
 	}
-	must(t, b.finish())
+	testutil.Must(t, b.finish())
 	if n := len(objects(t, r)); n != writers*each {
 		t.Errorf("%d objects, want %d", n, writers*each)
 	}
@@ -61,7 +62,7 @@ func TestBatchWaitsForLockOnlyUntilCancelled(t *testing.T) {
 	t.Parallel()
 	r := newRepo(t, ostree.ModeArchive)
 	lock, err := r.Dir().Lock(t.Context(), ".lock", false, 0)
-	must(t, err)
+	testutil.Must(t, err)
 	defer lock.Unlock()
 	ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
 	defer cancel()
@@ -73,5 +74,5 @@ func TestBatchWaitsForLockOnlyUntilCancelled(t *testing.T) {
 	if !errors.Is(err, context.Canceled) && !errors.Is(err, context.DeadlineExceeded) {
 		t.Errorf("locked repository: %v", err)
 	}
-	must(t, b.finish())
+	testutil.Must(t, b.finish())
 }

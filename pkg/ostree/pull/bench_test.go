@@ -7,6 +7,7 @@ import (
 	"testing"
 
 	"github.com/hostctl/hostctl/internal/fsx"
+	"github.com/hostctl/hostctl/internal/testutil"
 	"github.com/hostctl/hostctl/pkg/ostree"
 )
 
@@ -25,28 +26,28 @@ func BenchmarkPullURL(b *testing.B) {
 		// Removed at the end: some filesystems are slow to create files right after
 		// many were deleted.
 		where, err := os.MkdirTemp(dir, "bench-repo-")
-		must(b, err)
+		testutil.Must(b, err)
 		b.Cleanup(func() { _ = os.RemoveAll(where) })
 		d, err := fsx.OpenDir(where)
-		must(b, err)
+		testutil.Must(b, err)
 		repo, err := ostree.Create(d, bareMode(), ostree.Options{})
-		must(b, err)
+		testutil.Must(b, err)
 		req := Request{Refs: []string{ref}, NoDeltas: os.Getenv("HOSTCTL_BENCH_DELTAS") == ""}
 		if from := os.Getenv("HOSTCTL_BENCH_FROM"); from != "" {
 			first := req
 			first.Refs = []string{ref + "@" + from}
 			first.NoDeltas = true
 			_, err := Pull(b.Context(), repo, remote, first)
-			must(b, err)
+			testutil.Must(b, err)
 		}
 		b.StartTimer()
 		res, err := Pull(b.Context(), repo, remote, req)
-		must(b, err)
+		testutil.Must(b, err)
 		b.StopTimer()
 		b.ReportMetric(float64(res.Metadata+res.Content), "objects")
 		b.ReportMetric(float64(res.Bytes), "received-bytes")
-		must(b, repo.Close())
-		must(b, d.Close())
+		testutil.Must(b, repo.Close())
+		testutil.Must(b, d.Close())
 		b.StartTimer()
 	}
 }

@@ -3,16 +3,15 @@
 package pull
 
 import (
-	"errors"
 	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
-	"syscall"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/hostctl/hostctl/internal/testutil"
 	"github.com/hostctl/hostctl/pkg/ostree"
 	"github.com/hostctl/hostctl/pkg/ostree/delta"
 )
@@ -27,7 +26,7 @@ func TestPullCrashChild(t *testing.T) {
 	}
 	remote := Remote{Name: "o", URL: os.Getenv(crashURL), NoGPGVerify: true}
 	_, err := Pull(t.Context(), openRepo(t, dir, ostree.ModeBareUser), remote, Request{Refs: []string{ref}, Depth: 1})
-	must(t, err)
+	testutil.Must(t, err)
 }
 
 // TestPullCrash kills a pull at every failpoint it passes, with and without a
@@ -41,8 +40,8 @@ func TestPullCrash(t *testing.T) {
 		"ostree.txn.commits-durable", "ostree.txn.cleared", "ostree.txn.ref", "ostree.txn.done", "ostree.delta.part",
 	}
 	plain, packed := newDeltaSite(t, false, delta.GenerateOptions{}), newDeltaSite(t, false, delta.GenerateOptions{})
-	must(t, os.RemoveAll(filepath.Join(plain.src.Dir().Path(), "deltas")))
-	must(t, plain.src.WriteSummary(t.Context(), ostree.SummaryOptions{}))
+	testutil.Must(t, os.RemoveAll(filepath.Join(plain.src.Dir().Path(), "deltas")))
+	testutil.Must(t, plain.src.WriteSummary(t.Context(), ostree.SummaryOptions{}))
 	for name, d := range map[string]deltaSite{"objects": plain, "delta": packed} {
 		for _, point := range points {
 			if name == "objects" && point == "ostree.delta.part" {
@@ -62,21 +61,20 @@ func crashPull(t *testing.T, d deltaSite, point string, skip int) {
 	dir := filepath.Join(t.TempDir(), "repo")
 	dst := openRepo(t, dir, ostree.ModeBareUser)
 	_, err := Pull(t.Context(), dst, d.remote(), Request{Refs: []string{ref + "@" + d.first.String()}, NoDeltas: true})
-	must(t, err)
+	testutil.Must(t, err)
 	cmd := exec.Command(os.Args[0], "-test.run=^TestPullCrashChild$", "-test.count=1")
 	cmd.Env = append(os.Environ(), crashDir+"="+dir, crashURL+"="+d.URL, fmt.Sprintf("HOSTCTL_FAILPOINTS=%s=skip:%d:kill", point, skip))
 	out, err := cmd.CombinedOutput()
-	var exit *exec.ExitError
 	switch {
 	case err == nil && skip == 0:
 		t.Fatalf("the point was not met\n%s", out)
-	case err != nil && (!errors.As(err, &exit) || exit.Sys().(syscall.WaitStatus).Signal() != syscall.SIGKILL):
+	case err != nil && !testutil.Killed(err):
 		t.Fatalf("child: %v\n%s", err, out)
 	}
 	again := openRepo(t, dir, ostree.ModeBareUser)
 	wantWhole(t, again, d)
 	_, err = Pull(t.Context(), again, d.remote(), Request{Refs: []string{ref}, Depth: 1})
-	must(t, err)
+	testutil.Must(t, err)
 	if got, err := again.Resolve("o:" + ref); err != nil || got != d.second {
 		t.Errorf("ref after the second pull: %v %v", got, err)
 	}
@@ -91,12 +89,12 @@ func crashPull(t *testing.T, d deltaSite, point string, skip int) {
 func wantWhole(t *testing.T, r *ostree.Repo, d deltaSite) {
 	t.Helper()
 	at, err := r.Resolve("o:" + ref)
-	must(t, err)
+	testutil.Must(t, err)
 	for _, c := range []ostree.Checksum{d.first, d.second} {
 		has, err := r.Has(ostree.ObjectName{Checksum: c, Type: ostree.TypeCommit})
-		must(t, err)
+		testutil.Must(t, err)
 		partial, err := r.CommitPartial(c)
-		must(t, err)
+		testutil.Must(t, err)
 		if at == c && (!has || partial) {
 			t.Errorf("the ref names %s: stored %v, partial %v", c, has, partial)
 		}
@@ -104,7 +102,7 @@ func wantWhole(t *testing.T, r *ostree.Repo, d deltaSite) {
 			continue
 		}
 		all, err := r.Reachable(t.Context(), c)
-		must(t, err)
+		testutil.Must(t, err)
 		for n := range all {
 			if ok, err := r.Has(n); !ok || err != nil {
 				t.Errorf("commit %s lacks %s: %v", c, n, err)

@@ -12,6 +12,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/hostctl/hostctl/internal/testutil"
 	"github.com/hostctl/hostctl/pkg/ostree"
 	"github.com/hostctl/hostctl/pkg/ostree/delta"
 	"github.com/hostctl/hostctl/pkg/ostree/gvariant"
@@ -36,9 +37,9 @@ func newDeltaSite(t *testing.T, scratch bool, o delta.GenerateOptions) deltaSite
 		o.From = d.first
 	}
 	res, err := delta.Generate(t.Context(), d.src, o)
-	must(t, err)
+	testutil.Must(t, err)
 	d.name = res.Delta.Name
-	must(t, d.src.WriteSummary(t.Context(), ostree.SummaryOptions{}))
+	testutil.Must(t, d.src.WriteSummary(t.Context(), ostree.SummaryOptions{}))
 	d.site = serve(t, d.src)
 	return d
 }
@@ -48,7 +49,7 @@ func (d deltaSite) at(t *testing.T) *ostree.Repo {
 	t.Helper()
 	dst := newRepo(t, bareMode())
 	_, err := Pull(t.Context(), dst, d.remote(), Request{Refs: []string{ref + "@" + d.first.String()}, NoDeltas: true})
-	must(t, err)
+	testutil.Must(t, err)
 	d.forget()
 	return dst
 }
@@ -76,7 +77,7 @@ func TestPullByDelta(t *testing.T) {
 			for _, want := range []string{ref, d.second.String()} {
 				dst := d.at(t)
 				res, err := Pull(t.Context(), dst, d.remote(), Request{Refs: []string{want}, RequireDeltas: true})
-				must(t, err)
+				testutil.Must(t, err)
 				loose := d.loose()
 				if res.DeltaParts == 0 || loose != res.Delta.Fallbacks || (loose > 0) != (name == "fallbacks") {
 					t.Errorf("%s: %d parts, %d loose files, plan %+v", want, res.DeltaParts, loose, res.Delta)
@@ -87,7 +88,7 @@ func TestPullByDelta(t *testing.T) {
 				if diff := cmp.Diff(objects(t, d.src), objects(t, dst)); diff != "" {
 					t.Error(diff)
 				}
-				run(t, tool(t, "ostree"), "fsck", "--repo="+dst.Dir().Path())
+				testutil.Run(t, testutil.Tool(t, "ostree"), "fsck", "--repo="+dst.Dir().Path())
 			}
 		})
 	}
@@ -100,12 +101,12 @@ func TestDeltaChoice(t *testing.T) {
 	d := newDeltaSite(t, true, delta.GenerateOptions{})
 	empty := newRepo(t, bareMode())
 	res, err := Pull(t.Context(), empty, d.remote(), Request{Refs: []string{ref}})
-	must(t, err)
+	testutil.Must(t, err)
 	if res.DeltaParts == 0 || d.loose() != 0 {
 		t.Errorf("a new repository did not use the delta from nothing: %+v", res)
 	}
 	res, err = Pull(t.Context(), d.at(t), d.remote(), Request{Refs: []string{ref}})
-	must(t, err)
+	testutil.Must(t, err)
 	if res.DeltaParts != 0 || d.loose() != 10 {
 		t.Errorf("a repository with most objects used the delta from nothing: %+v", res)
 	}
@@ -115,7 +116,7 @@ func TestDeltaChoice(t *testing.T) {
 		req.Refs = []string{ref}
 		d.forget()
 		_, err := Pull(t.Context(), newRepo(t, bareMode()), d.remote(), req)
-		must(t, err)
+		testutil.Must(t, err)
 		for path := range d.forget() {
 			if isDelta(path[1:]) {
 				t.Errorf("%s: asked for %s", name, path)
@@ -137,7 +138,7 @@ func TestDeltaDryRun(t *testing.T) {
 	d := newDeltaSite(t, false, delta.GenerateOptions{})
 	dst := d.at(t)
 	res, err := Pull(t.Context(), dst, d.remote(), Request{Refs: []string{ref}, RequireDeltas: true, DryRun: true})
-	must(t, err)
+	testutil.Must(t, err)
 	if res.Delta.Parts != 1 || res.Delta.Size == 0 || res.Delta.UncompressedSize == 0 || res.DeltaParts != 0 || len(res.Refs) != 0 {
 		t.Errorf("dry run: %+v", res)
 	}
@@ -156,9 +157,9 @@ func TestDamagedDelta(t *testing.T) {
 		d := newDeltaSite(t, false, delta.GenerateOptions{})
 		name := filepath.Join(d.src.Dir().Path(), d.name.Path(), file)
 		data, err := os.ReadFile(name)
-		must(t, err)
+		testutil.Must(t, err)
 		data[len(data)/2] ^= 1
-		must(t, os.WriteFile(name, data, 0o644))
+		testutil.Must(t, os.WriteFile(name, data, 0o644))
 		dst := d.at(t)
 		_, err = Pull(t.Context(), dst, d.remote(), Request{Refs: []string{ref}, RequireDeltas: true})
 		if !errors.Is(err, ostree.ErrCorrupt) {
@@ -168,7 +169,7 @@ func TestDamagedDelta(t *testing.T) {
 			t.Error("the failed pull moved the ref")
 		}
 		res, err := Pull(t.Context(), dst, d.remote(), Request{Refs: []string{ref}})
-		must(t, err)
+		testutil.Must(t, err)
 		if res.Content == 0 || res.Refs["o:"+ref] != d.second {
 			t.Errorf("damaged %s: %+v", file, res)
 		}
@@ -206,8 +207,8 @@ func TestSignedDelta(t *testing.T) {
 	d := newDeltaSite(t, false, delta.GenerateOptions{})
 	dst := d.at(t)
 	cfg := dst.Config()
-	must(t, cfg.SetBool("core", "sign-verify-deltas", true))
-	must(t, dst.SetConfig(cfg))
+	testutil.Must(t, cfg.SetBool("core", "sign-verify-deltas", true))
+	testutil.Must(t, dst.SetConfig(cfg))
 	check := &deltaCheck{}
 	_, err := Pull(t.Context(), dst, d.remote(), Request{Refs: []string{ref}, SignDelta: check})
 	if !errors.Is(err, ErrSignature) || check.seen != 0 {
@@ -218,19 +219,19 @@ func TestSignedDelta(t *testing.T) {
 // TestPullFromRealDelta applies what the real tool generated.
 func TestPullFromRealDelta(t *testing.T) {
 	t.Parallel()
-	real := tool(t, "ostree")
+	real := testutil.Tool(t, "ostree")
 	src := newRepo(t, ostree.ModeArchive)
 	first := commit(t, src, spec{ref: ref, files: 30, time: 1})
 	second := commit(t, src, spec{ref: ref, files: 40, time: 2, parent: first})
 	where := "--repo=" + src.Dir().Path()
-	run(t, real, "static-delta", where, "generate", "--from="+first.String(), "--to="+second.String())
-	run(t, real, "summary", where, "-u")
+	testutil.Run(t, real, "static-delta", where, "generate", "--from="+first.String(), "--to="+second.String())
+	testutil.Run(t, real, "summary", where, "-u")
 	d := deltaSite{site: serve(t, src), src: src, first: first, second: second}
 	dst := d.at(t)
 	res, err := Pull(t.Context(), dst, d.remote(), Request{Refs: []string{ref}, RequireDeltas: true})
-	must(t, err)
+	testutil.Must(t, err)
 	if res.DeltaParts != 1 || d.loose() != 0 {
 		t.Errorf("result: %+v", res)
 	}
-	run(t, real, "fsck", "--repo="+dst.Dir().Path())
+	testutil.Run(t, real, "fsck", "--repo="+dst.Dir().Path())
 }

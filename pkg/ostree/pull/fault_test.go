@@ -21,6 +21,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/hostctl/hostctl/internal/testutil"
 	"github.com/hostctl/hostctl/pkg/ostree"
 )
 
@@ -54,7 +55,7 @@ func TestResumeAfterCancel(t *testing.T) {
 		s.forget()
 		s.misbehave(nil)
 		again, err := Pull(t.Context(), dst, s.remote(), Request{Refs: []string{ref}})
-		must(t, err)
+		testutil.Must(t, err)
 		for path := range s.forget() {
 			if landed[path] {
 				t.Errorf("%s was requested again", path)
@@ -100,7 +101,7 @@ func TestResumeAfterKill(t *testing.T) {
 	const second = "second"
 	s.countOnly(second)
 	res, err := Pull(t.Context(), dst, s.remote(), Request{Refs: []string{ref}, Network: Network{UserAgent: second}})
-	must(t, err)
+	testutil.Must(t, err)
 	all := len(objects(t, src))
 	if len(objects(t, dst)) != all {
 		t.Errorf("%d objects, want %d", len(objects(t, dst)), all)
@@ -126,7 +127,7 @@ func TestResumeAfterKill(t *testing.T) {
 func stagedPaths(t *testing.T, r *ostree.Repo) map[string]bool {
 	t.Helper()
 	names, err := filepath.Glob(filepath.Join(r.Dir().Path(), "tmp/staging-*/*.*"))
-	must(t, err)
+	testutil.Must(t, err)
 	out := map[string]bool{}
 	for _, name := range names {
 		base := filepath.Base(name)
@@ -173,9 +174,9 @@ func big(t *testing.T) (src *ostree.Repo, path string, size int64) {
 		}
 		return x.SetRef(ref, sum)
 	})
-	must(t, err)
+	testutil.Must(t, err)
 	st, err := os.Stat(src.Dir().Path() + path)
-	must(t, err)
+	testutil.Must(t, err)
 	return src, path, st.Size()
 }
 
@@ -214,7 +215,7 @@ func TestRangeResume(t *testing.T) {
 		})
 		dst := newRepo(t, bareMode())
 		res, err := Pull(t.Context(), dst, s.remote(), Request{Refs: []string{ref}, Network: quick()})
-		must(t, err)
+		testutil.Must(t, err)
 		if len(asked) != 2 || asked[0] != "" || asked[1] != "bytes=1048576-" {
 			t.Errorf("ranges asked for: %q", asked)
 		}
@@ -244,7 +245,7 @@ func TestRetries(t *testing.T) {
 	})
 	dst := newRepo(t, ostree.ModeArchive)
 	_, err := Pull(t.Context(), dst, s.remote(), Request{Refs: []string{ref}, Network: quick()})
-	must(t, err)
+	testutil.Must(t, err)
 	if len(objects(t, dst)) != len(objects(t, src)) {
 		t.Error("objects are missing")
 	}
@@ -278,14 +279,14 @@ func TestDamagedObjects(t *testing.T) {
 	src := newRepo(t, ostree.ModeArchive)
 	c := commit(t, src, spec{ref: ref, files: 10})
 	com, err := src.LoadCommit(c)
-	must(t, err)
+	testutil.Must(t, err)
 	file := fileOf(t, src, c, "d2", "f0005")
 	for _, name := range []ostree.ObjectName{
 		file, {Checksum: com.RootTree, Type: ostree.TypeDirTree}, {Checksum: com.RootMeta, Type: ostree.TypeDirMeta},
 		{Checksum: c, Type: ostree.TypeCommit},
 	} {
 		data, err := os.ReadFile(src.Dir().Path() + pathOf(name))
-		must(t, err)
+		testutil.Must(t, err)
 		flipped := bytes.Clone(data)
 		flipped[len(flipped)-1] ^= 1
 		for what, body := range map[string][]byte{
@@ -317,7 +318,7 @@ func TestMissingObject(t *testing.T) {
 	src, dst := newRepo(t, ostree.ModeArchive), newRepo(t, ostree.ModeArchive)
 	c := commit(t, src, spec{ref: ref, files: 10})
 	gone := fileOf(t, src, c, "d0", "f0003")
-	must(t, os.Remove(src.Dir().Path()+pathOf(gone)))
+	testutil.Must(t, os.Remove(src.Dir().Path()+pathOf(gone)))
 	s := serve(t, src)
 	_, err := Pull(t.Context(), dst, s.remote(), Request{Refs: []string{ref}, Network: quick()})
 	if !errors.Is(err, ErrNotFound) || !strings.Contains(err.Error(), s.URL+pathOf(gone)) {
@@ -336,9 +337,9 @@ func TestMissingObject(t *testing.T) {
 func TestUnreachableServer(t *testing.T) {
 	t.Parallel()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
-	must(t, err)
+	testutil.Must(t, err)
 	url := "http://user:secret@" + l.Addr().String() + "/repo"
-	must(t, l.Close())
+	testutil.Must(t, l.Close())
 	remote := Remote{Name: "o", URL: url, NoGPGVerify: true}
 	_, err = Pull(t.Context(), newRepo(t, ostree.ModeArchive), remote, Request{Refs: []string{ref}, Network: quick()})
 	if err == nil {
@@ -354,7 +355,7 @@ func TestStalledServer(t *testing.T) {
 	t.Parallel()
 	src, path, size := big(t)
 	data, err := os.ReadFile(src.Dir().Path() + path)
-	must(t, err)
+	testutil.Must(t, err)
 	for _, trickle := range []bool{false, true} {
 		s := serve(t, src)
 		stop := make(chan struct{})
@@ -432,7 +433,7 @@ func TestTLS(t *testing.T) {
 	srv.StartTLS()
 	t.Cleanup(srv.Close)
 	ca := filepath.Join(t.TempDir(), "ca.pem")
-	must(t, os.WriteFile(ca, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: srv.Certificate().Raw}), 0o600))
+	testutil.Must(t, os.WriteFile(ca, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: srv.Certificate().Raw}), 0o600))
 	req := Request{Refs: []string{ref}, Network: quick()}
 	remote := Remote{Name: "o", URL: srv.URL, NoGPGVerify: true}
 	start := time.Now()
@@ -454,7 +455,7 @@ func TestTLS(t *testing.T) {
 		remote := remote
 		tc.change(&remote)
 		_, err := Pull(t.Context(), newRepo(t, ostree.ModeArchive), remote, req)
-		must(t, err)
+		testutil.Must(t, err)
 		if major.Load() != tc.major {
 			t.Errorf("HTTP/%d, want %d", major.Load(), tc.major)
 		}

@@ -10,57 +10,24 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strings"
 	"sync"
 	"testing"
 	"time"
 
-	"github.com/hostctl/hostctl/internal/fsx"
+	"github.com/hostctl/hostctl/internal/testutil"
 	"github.com/hostctl/hostctl/pkg/ostree"
 	"github.com/hostctl/hostctl/pkg/ostree/gvariant"
 )
 
-// tool finds a real program; CI must have it.
-func tool(t testing.TB, name string) string {
-	t.Helper()
-	path, err := exec.LookPath(name)
-	if err == nil {
-		return path
-	}
-	if os.Getenv("CI") == "true" {
-		t.Fatalf("%s is needed for this test", name)
-	}
-	t.Skipf("%s is not installed", name)
-	return ""
-}
-
-func run(t testing.TB, name string, args ...string) string {
-	t.Helper()
-	out, err := exec.Command(name, args...).CombinedOutput()
-	if err != nil {
-		t.Fatalf("%s %s: %v\n%s", name, strings.Join(args, " "), err, out)
-	}
-	return strings.TrimSpace(string(out))
-}
-
-func must(t testing.TB, err error) {
-	t.Helper()
-	if err != nil {
-		t.Fatal(err)
-	}
-}
-
 func openRepo(t testing.TB, path string, mode ostree.Mode) *ostree.Repo {
 	t.Helper()
-	must(t, os.MkdirAll(path, 0o755))
-	d, err := fsx.OpenDir(path)
-	must(t, err)
-	t.Cleanup(func() { d.Close() })
+	testutil.Must(t, os.MkdirAll(path, 0o755))
+	d := testutil.OpenDir(t, path)
 	// Syncing would only slow these tests down: none of them cuts the power.
 	r, err := ostree.Create(d, mode, ostree.Options{DisableFsync: true})
-	must(t, err)
+	testutil.Must(t, err)
 	t.Cleanup(func() { r.Close() })
 	return r
 }
@@ -114,7 +81,7 @@ func commit(t testing.TB, r *ostree.Repo, s spec) ostree.Checksum {
 		}
 		return x.SetRef(s.ref, sum)
 	})
-	must(t, err)
+	testutil.Must(t, err)
 	return sum
 }
 
@@ -250,7 +217,7 @@ func objects(t testing.TB, r *ostree.Repo) map[string]bool {
 		out[name] = true
 		return nil
 	})
-	must(t, err)
+	testutil.Must(t, err)
 	return out
 }
 
@@ -261,15 +228,15 @@ func pathOf(n ostree.ObjectName) string { return "/" + ostree.LoosePath(n) }
 func fileOf(t testing.TB, r *ostree.Repo, c ostree.Checksum, dir, name string) ostree.ObjectName {
 	t.Helper()
 	com, err := r.LoadCommit(c)
-	must(t, err)
+	testutil.Must(t, err)
 	root, err := r.LoadDirTree(com.RootTree)
-	must(t, err)
+	testutil.Must(t, err)
 	d, ok := root.Dir(dir)
 	if !ok {
 		t.Fatalf("no directory %s", dir)
 	}
 	tree, err := r.LoadDirTree(d.Tree)
-	must(t, err)
+	testutil.Must(t, err)
 	f, ok := tree.File(name)
 	if !ok {
 		t.Fatalf("no file %s", name)
@@ -281,14 +248,14 @@ func fileOf(t testing.TB, r *ostree.Repo, c ostree.Checksum, dir, name string) o
 func wantUntouched(t testing.TB, r *ostree.Repo, c ostree.Checksum) {
 	t.Helper()
 	refs, err := r.Refs("")
-	must(t, err)
+	testutil.Must(t, err)
 	if len(refs) != 0 {
 		t.Errorf("refs after a failed pull: %v", refs)
 	}
 	has, err := r.Has(ostree.ObjectName{Checksum: c, Type: ostree.TypeCommit})
-	must(t, err)
+	testutil.Must(t, err)
 	partial, err := r.CommitPartial(c)
-	must(t, err)
+	testutil.Must(t, err)
 	if has && !partial {
 		t.Error("an incomplete commit is not marked as partial")
 	}

@@ -13,6 +13,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/hostctl/hostctl/internal/testutil"
 	"github.com/hostctl/hostctl/pkg/ostree"
 )
 
@@ -47,7 +48,7 @@ func TestMirrorlist(t *testing.T) {
 		second.forget()
 		dst := newRepo(t, ostree.ModeArchive)
 		_, err := Pull(t.Context(), dst, remote, Request{Refs: []string{ref}, Network: quick()})
-		must(t, err)
+		testutil.Must(t, err)
 		if len(objects(t, dst)) != len(objects(t, src)) {
 			t.Errorf("%s: objects are missing", name)
 		}
@@ -78,7 +79,7 @@ func TestContentURL(t *testing.T) {
 	remote := meta.remote()
 	remote.ContentURL = content.URL
 	_, err := Pull(t.Context(), newRepo(t, ostree.ModeArchive), remote, Request{Refs: []string{ref}})
-	must(t, err)
+	testutil.Must(t, err)
 	for path := range meta.forget() {
 		if strings.HasPrefix(path, "/objects/") && !strings.HasSuffix(path, ".commitmeta") {
 			t.Errorf("%s was asked of url", path)
@@ -115,9 +116,9 @@ func TestMetalink(t *testing.T) {
 	t.Parallel()
 	src := newRepo(t, ostree.ModeArchive)
 	c := commit(t, src, spec{ref: ref, files: 10})
-	must(t, src.WriteSummary(t.Context(), ostree.SummaryOptions{}))
+	testutil.Must(t, src.WriteSummary(t.Context(), ostree.SummaryOptions{}))
 	summary, err := os.ReadFile(src.Dir().Path() + "/summary")
-	must(t, err)
+	testutil.Must(t, err)
 	s := serve(t, src)
 	good := fmt.Sprintf("%x", sha512.Sum512(summary))
 	urls := []string{text(t, "broken") + "/summary", s.URL + "/absent", s.URL + "/summary"}
@@ -129,7 +130,7 @@ func TestMetalink(t *testing.T) {
 		}
 		return err
 	}
-	must(t, pullFrom(metalinkOf(summary, len(summary), good, urls...)))
+	testutil.Must(t, pullFrom(metalinkOf(summary, len(summary), good, urls...)))
 	for want, xml := range map[string]string{
 		"Invalid hash digest for sha512":       metalinkOf(summary, len(summary), "bacon", urls...),
 		"Expected checksum is":                 metalinkOf(summary, len(summary), fmt.Sprintf("%x", sha512.Sum512(nil)), urls...),

@@ -14,6 +14,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/hostctl/hostctl/internal/progress"
+	"github.com/hostctl/hostctl/internal/testutil"
 	"github.com/hostctl/hostctl/pkg/ostree"
 	"github.com/hostctl/hostctl/pkg/ostree/gvariant"
 )
@@ -34,7 +35,7 @@ func TestPullIntoEveryMode(t *testing.T) {
 			t.Parallel()
 			dst := newRepo(t, mode)
 			res, err := Pull(t.Context(), dst, s.remote(), Request{Refs: []string{ref}})
-			must(t, err)
+			testutil.Must(t, err)
 			if diff := cmp.Diff(map[string]ostree.Checksum{"o:" + ref: c}, res.Refs); diff != "" {
 				t.Error(diff)
 			}
@@ -49,7 +50,7 @@ func TestPullIntoEveryMode(t *testing.T) {
 			}
 			// The second pull asks for the refs and nothing else.
 			again, err := Pull(t.Context(), dst, s.remote(), Request{Refs: []string{ref}})
-			must(t, err)
+			testutil.Must(t, err)
 			// The request for new signatures counts as metadata.
 			if again.Metadata != 1 || again.Content != 0 || again.Requests > 5 {
 				t.Errorf("second pull received %d+%d objects in %d requests", again.Metadata, again.Content, again.Requests)
@@ -65,12 +66,12 @@ func TestUpdateFetchesOnlyTheDifference(t *testing.T) {
 	first := commit(t, src, spec{ref: ref, files: 30, time: 1})
 	s := serve(t, src)
 	_, err := Pull(t.Context(), dst, s.remote(), Request{Refs: []string{ref}})
-	must(t, err)
+	testutil.Must(t, err)
 	had := objects(t, dst)
 	second := commit(t, src, spec{ref: ref, files: 33, time: 2, parent: first})
 	s.forget()
 	res, err := Pull(t.Context(), dst, s.remote(), Request{Refs: []string{ref}})
-	must(t, err)
+	testutil.Must(t, err)
 	if res.Content != 3 || res.Refs["o:"+ref] != second {
 		t.Errorf("received %d files, refs %v", res.Content, res.Refs)
 	}
@@ -89,12 +90,12 @@ func TestPullByChecksumAndPin(t *testing.T) {
 	s := serve(t, src)
 	dst := newRepo(t, ostree.ModeArchive)
 	res, err := Pull(t.Context(), dst, s.remote(), Request{Refs: []string{second.String()}})
-	must(t, err)
+	testutil.Must(t, err)
 	if len(res.Refs) != 0 {
 		t.Errorf("a checksum set refs %v", res.Refs)
 	}
 	res, err = Pull(t.Context(), dst, s.remote(), Request{Refs: []string{ref + "@" + first.String()}, Mirror: true})
-	must(t, err)
+	testutil.Must(t, err)
 	if res.Refs[ref] != first {
 		t.Errorf("pinned ref: %v", res.Refs)
 	}
@@ -104,7 +105,7 @@ func TestPullByChecksumAndPin(t *testing.T) {
 	remote := s.remote()
 	remote.Branches = []string{ref}
 	res, err = Pull(t.Context(), dst, remote, Request{})
-	must(t, err)
+	testutil.Must(t, err)
 	if res.Refs["o:"+ref] != second {
 		t.Errorf("configured branches: %v", res.Refs)
 	}
@@ -123,13 +124,13 @@ func TestDepth(t *testing.T) {
 	for _, tc := range []struct{ depth, want int }{{0, 1}, {1, 2}, {DepthAll, 4}, {10, 4}} {
 		dst := newRepo(t, ostree.ModeArchive)
 		_, err := Pull(t.Context(), dst, s.remote(), Request{Refs: []string{ref}, Depth: tc.depth})
-		must(t, err)
+		testutil.Must(t, err)
 		got := 0
 		for _, c := range chain {
 			has, err := dst.Has(ostree.ObjectName{Checksum: c, Type: ostree.TypeCommit})
-			must(t, err)
+			testutil.Must(t, err)
 			partial, err := dst.CommitPartial(c)
-			must(t, err)
+			testutil.Must(t, err)
 			if has && !partial {
 				got++
 			}
@@ -139,10 +140,10 @@ func TestDepth(t *testing.T) {
 		}
 	}
 	// A remote that dropped its history is no error.
-	must(t, os.Remove(filepath.Join(src.Dir().Path(), pathOf(ostree.ObjectName{Checksum: chain[1], Type: ostree.TypeCommit}))))
+	testutil.Must(t, os.Remove(filepath.Join(src.Dir().Path(), pathOf(ostree.ObjectName{Checksum: chain[1], Type: ostree.TypeCommit}))))
 	dst := newRepo(t, ostree.ModeArchive)
 	_, err := Pull(t.Context(), dst, s.remote(), Request{Refs: []string{ref}, Depth: DepthAll})
-	must(t, err)
+	testutil.Must(t, err)
 }
 
 func TestCommitMetadataOnlyStaysPartial(t *testing.T) {
@@ -151,12 +152,12 @@ func TestCommitMetadataOnlyStaysPartial(t *testing.T) {
 	c := commit(t, src, spec{ref: ref, files: 3})
 	s := serve(t, src)
 	res, err := Pull(t.Context(), dst, s.remote(), Request{Refs: []string{ref}, CommitMetadataOnly: true})
-	must(t, err)
+	testutil.Must(t, err)
 	if partial, _ := dst.CommitPartial(c); !partial || res.Metadata != 2 || res.Content != 0 {
 		t.Errorf("partial %v, received %d+%d", partial, res.Metadata, res.Content)
 	}
 	_, err = Pull(t.Context(), dst, s.remote(), Request{Refs: []string{ref}})
-	must(t, err)
+	testutil.Must(t, err)
 	if partial, _ := dst.CommitPartial(c); partial || len(objects(t, dst)) != len(objects(t, src)) {
 		t.Error("the full pull did not complete the commit")
 	}
@@ -175,7 +176,7 @@ func TestBindings(t *testing.T) {
 	}
 	wantUntouched(t, dst, c)
 	_, err = Pull(t.Context(), dst, s.remote(), Request{Refs: []string{ref}, DisableVerifyBindings: true})
-	must(t, err)
+	testutil.Must(t, err)
 	remote := s.remote()
 	remote.CollectionID = "org.example.os"
 	_, err = Pull(t.Context(), dst, remote, Request{Refs: []string{c.String()}})
@@ -183,7 +184,7 @@ func TestBindings(t *testing.T) {
 		t.Errorf("commit of no collection from a remote of one: %v", err)
 	}
 	_, err = Pull(t.Context(), dst, s.remote(), Request{Refs: []string{c.String()}})
-	must(t, err)
+	testutil.Must(t, err)
 }
 
 func TestTimestampCheck(t *testing.T) {
@@ -192,7 +193,7 @@ func TestTimestampCheck(t *testing.T) {
 	newer := commit(t, src, spec{ref: ref, files: 1, time: 1000})
 	s := serve(t, src)
 	_, err := Pull(t.Context(), dst, s.remote(), Request{Refs: []string{ref}, TimestampCheck: true})
-	must(t, err)
+	testutil.Must(t, err)
 	older := commit(t, src, spec{ref: ref, files: 1, time: 999})
 	for _, req := range []Request{
 		{Refs: []string{ref}, TimestampCheck: true},
@@ -206,7 +207,7 @@ func TestTimestampCheck(t *testing.T) {
 		t.Errorf("ref moved to %s", got)
 	}
 	res, err := Pull(t.Context(), dst, s.remote(), Request{Refs: []string{ref}})
-	must(t, err)
+	testutil.Must(t, err)
 	if res.Refs["o:"+ref] != older {
 		t.Error("a pull without the check refuses an older commit")
 	}
@@ -245,9 +246,9 @@ func TestSignatures(t *testing.T) {
 	}
 	dst := newRepo(t, ostree.ModeArchive)
 	res, err := Pull(t.Context(), dst, signed, Request{Refs: []string{"good"}, GPG: &keyCheck{}})
-	must(t, err)
+	testutil.Must(t, err)
 	kept, err := dst.CommitMeta(res.Refs["o:good"])
-	must(t, err)
+	testutil.Must(t, err)
 	if got, _ := kept.Str("key"); got != "right" {
 		t.Error("signatures were not stored")
 	}
@@ -262,7 +263,7 @@ func TestSignatures(t *testing.T) {
 	}
 	// A complete commit that came without verification must not pass either.
 	_, err = Pull(t.Context(), dst, s.remote(), Request{Refs: []string{"bad"}})
-	must(t, err)
+	testutil.Must(t, err)
 	if _, err = Pull(t.Context(), dst, signed, Request{Refs: []string{"bad"}, GPG: &keyCheck{}}); !errors.Is(err, ErrSignature) {
 		t.Errorf("stored commit with a bad signature: %v", err)
 	}
@@ -280,7 +281,7 @@ func TestProgressIsExact(t *testing.T) {
 		defer mu.Unlock()
 		events = append(events, e)
 	}})
-	must(t, err)
+	testutil.Must(t, err)
 	last := events[len(events)-1]
 	all := int64(len(objects(t, src)))
 	if events[0].Kind != progress.Begin || last.Kind != progress.End {
@@ -305,7 +306,7 @@ func TestLocalPull(t *testing.T) {
 			dst := newRepo(t, bareMode())
 			remote := Remote{Name: "o", URL: url, NoGPGVerify: true}
 			res, err := Pull(t.Context(), dst, remote, Request{Refs: []string{ref}})
-			must(t, err)
+			testutil.Must(t, err)
 			if res.Refs["o:"+ref] != c || len(objects(t, dst)) != len(objects(t, src)) {
 				t.Errorf("%s from %s: refs %v", mode, url, res.Refs)
 			}
@@ -339,10 +340,10 @@ func TestLocalPullLinks(t *testing.T) {
 		c := commit(t, src, spec{ref: ref, files: 10})
 		remote := Remote{Name: "o", URL: src.Dir().Path(), NoGPGVerify: true}
 		res, err := Pull(t.Context(), dst, remote, Request{Refs: []string{ref}, Untrusted: tc.untrusted})
-		must(t, err)
+		testutil.Must(t, err)
 		name := strings.TrimSuffix(pathOf(fileOf(t, src, c, "d1", "f0004")), "z")[1:]
 		st, err := src.Dir().Lstat(name)
-		must(t, err)
+		testutil.Must(t, err)
 		if linked := st.Nlink == 2; linked != tc.linked || res.ImportedContent != 13 || res.Content != 0 {
 			t.Errorf("%s: linked %v, imported %d", tc.name, linked, res.ImportedContent)
 		}
@@ -356,27 +357,27 @@ func TestLocalPullLinks(t *testing.T) {
 // with attributes, and has it checked by the real tool.
 func TestRealRepository(t *testing.T) {
 	t.Parallel()
-	ostreeTool := tool(t, "ostree")
+	ostreeTool := testutil.Tool(t, "ostree")
 	base := t.TempDir()
 	tree, src := filepath.Join(base, "tree"), filepath.Join(base, "src")
-	must(t, os.MkdirAll(filepath.Join(tree, "usr/bin"), 0o755))
-	must(t, os.WriteFile(filepath.Join(tree, "usr/bin/a"), []byte(strings.Repeat("a", 1<<20)), 0o4755))
-	must(t, os.WriteFile(filepath.Join(tree, "usr/empty"), nil, 0o600))
-	must(t, os.Symlink("bin/a", filepath.Join(tree, "usr/link")))
-	run(t, ostreeTool, "init", "--repo="+src, "--mode=archive")
-	rev := run(t, ostreeTool, "commit", "--repo="+src, "-b", ref, "--tree=dir="+tree, "--owner-uid=0", "--owner-gid=0")
-	run(t, ostreeTool, "commit", "--repo="+src, "-b", "os/other", "--tree=dir="+tree)
-	run(t, ostreeTool, "summary", "--repo="+src, "-u")
+	testutil.Must(t, os.MkdirAll(filepath.Join(tree, "usr/bin"), 0o755))
+	testutil.Must(t, os.WriteFile(filepath.Join(tree, "usr/bin/a"), []byte(strings.Repeat("a", 1<<20)), 0o4755))
+	testutil.Must(t, os.WriteFile(filepath.Join(tree, "usr/empty"), nil, 0o600))
+	testutil.Must(t, os.Symlink("bin/a", filepath.Join(tree, "usr/link")))
+	testutil.Run(t, ostreeTool, "init", "--repo="+src, "--mode=archive")
+	rev := testutil.Run(t, ostreeTool, "commit", "--repo="+src, "-b", ref, "--tree=dir="+tree, "--owner-uid=0", "--owner-gid=0")
+	testutil.Run(t, ostreeTool, "commit", "--repo="+src, "-b", "os/other", "--tree=dir="+tree)
+	testutil.Run(t, ostreeTool, "summary", "--repo="+src, "-u")
 	s := serve(t, openRepo(t, src, ostree.ModeArchive))
 	for _, mode := range []ostree.Mode{ostree.ModeArchive, bareMode()} {
 		dst := newRepo(t, mode)
 		res, err := Pull(t.Context(), dst, s.remote(), Request{Mirror: true})
-		must(t, err)
+		testutil.Must(t, err)
 		if len(res.Refs) != 2 || res.Refs[ref].String() != rev {
 			t.Errorf("mirrored refs: %v", res.Refs)
 		}
-		run(t, ostreeTool, "fsck", "--repo="+dst.Dir().Path())
-		if got := run(t, ostreeTool, "rev-parse", "--repo="+dst.Dir().Path(), ref); got != rev {
+		testutil.Run(t, ostreeTool, "fsck", "--repo="+dst.Dir().Path())
+		if got := testutil.Run(t, ostreeTool, "rev-parse", "--repo="+dst.Dir().Path(), ref); got != rev {
 			t.Errorf("the real tool reads %s", got)
 		}
 		_, err = Pull(t.Context(), dst, s.remote(), Request{Refs: []string{"nothing"}})

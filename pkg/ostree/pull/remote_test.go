@@ -11,6 +11,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/go-cmp/cmp/cmpopts"
 
+	"github.com/hostctl/hostctl/internal/testutil"
 	"github.com/hostctl/hostctl/pkg/ostree"
 )
 
@@ -18,48 +19,48 @@ import (
 // tool and compares the configuration files byte for byte.
 func TestRemotesLikeTheRealTool(t *testing.T) {
 	t.Parallel()
-	ostreeTool := tool(t, "ostree")
+	ostreeTool := testutil.Tool(t, "ostree")
 	ours := newRepo(t, ostree.ModeBareUser)
 	theirs := filepath.Join(t.TempDir(), "repo")
-	run(t, ostreeTool, "init", "--repo="+theirs, "--mode=bare-user")
+	testutil.Run(t, ostreeTool, "init", "--repo="+theirs, "--mode=bare-user")
 	same := func(step string) {
 		t.Helper()
 		a, err := os.ReadFile(filepath.Join(theirs, "config"))
-		must(t, err)
+		testutil.Must(t, err)
 		b, err := os.ReadFile(filepath.Join(ours.Dir().Path(), "config"))
-		must(t, err)
+		testutil.Must(t, err)
 		if diff := cmp.Diff(string(a), string(b)); diff != "" {
 			t.Errorf("%s (-theirs +ours):\n%s", step, diff)
 		}
 	}
 	first := Remote{Name: "first", URL: "http://example.com/repo/", Branches: []string{"a/b", "c"}, NoGPGVerify: true}
-	must(t, AddRemote(ours, first, AddOptions{}))
-	run(t, ostreeTool, "remote", "--repo="+theirs, "add", "--no-gpg-verify", "first", first.URL, "a/b", "c")
+	testutil.Must(t, AddRemote(ours, first, AddOptions{}))
+	testutil.Run(t, ostreeTool, "remote", "--repo="+theirs, "add", "--no-gpg-verify", "first", first.URL, "a/b", "c")
 	same("add")
 	second := Remote{Name: "second", URL: "https://example.com/x?a=b"}
-	must(t, AddRemote(ours, second, AddOptions{Set: [][2]string{{"tls-permissive", "true"}}}))
-	run(t, ostreeTool, "remote", "--repo="+theirs, "add", "--set=tls-permissive=true", "second", second.URL)
+	testutil.Must(t, AddRemote(ours, second, AddOptions{Set: [][2]string{{"tls-permissive", "true"}}}))
+	testutil.Run(t, ostreeTool, "remote", "--repo="+theirs, "add", "--set=tls-permissive=true", "second", second.URL)
 	same("add with a further key")
 	if err := AddRemote(ours, first, AddOptions{}); !errors.Is(err, ErrRemoteExists) {
 		t.Errorf("name taken: %v", err)
 	}
-	must(t, AddRemote(ours, first, AddOptions{IfNotExists: true}))
+	testutil.Must(t, AddRemote(ours, first, AddOptions{IfNotExists: true}))
 	same("add that changes nothing")
 	names, err := ListRemotes(ours)
-	must(t, err)
+	testutil.Must(t, err)
 	if diff := cmp.Diff([]string{"first", "second"}, names); diff != "" {
 		t.Error(diff)
 	}
 	for _, repo := range []*ostree.Repo{ours, openRepo(t, theirs, ostree.ModeBareUser)} {
 		got, err := LoadRemote(repo, "first")
-		must(t, err)
+		testutil.Must(t, err)
 		if diff := cmp.Diff(first, got, cmpopts.IgnoreUnexported(Remote{})); diff != "" {
 			t.Error(diff)
 		}
 	}
-	must(t, os.WriteFile(filepath.Join(ours.Dir().Path(), "first.trustedkeys.gpg"), nil, 0o644))
-	must(t, DeleteRemote(ours, "first"))
-	run(t, ostreeTool, "remote", "--repo="+theirs, "delete", "first")
+	testutil.Must(t, os.WriteFile(filepath.Join(ours.Dir().Path(), "first.trustedkeys.gpg"), nil, 0o644))
+	testutil.Must(t, DeleteRemote(ours, "first"))
+	testutil.Run(t, ostreeTool, "remote", "--repo="+theirs, "delete", "first")
 	same("delete")
 	if ok, _ := ours.Dir().Exists("first.trustedkeys.gpg"); ok {
 		t.Error("the keys of a deleted remote are still there")
@@ -75,22 +76,22 @@ func TestRemotesLikeTheRealTool(t *testing.T) {
 func TestRemoteDefaultsAreSafe(t *testing.T) {
 	t.Parallel()
 	r := newRepo(t, ostree.ModeBareUser)
-	must(t, AddRemote(r, Remote{Name: "o", URL: "https://example.com"}, AddOptions{}))
+	testutil.Must(t, AddRemote(r, Remote{Name: "o", URL: "https://example.com"}, AddOptions{}))
 	got, err := LoadRemote(r, "o")
-	must(t, err)
+	testutil.Must(t, err)
 	if got.NoGPGVerify || got.TLSPermissive || got.SignVerify {
 		t.Errorf("defaults: %+v", got)
 	}
 	for key, value := range map[string]string{"gpg-verify": "maybe", "branches": `\q`} {
-		must(t, AddRemote(r, Remote{Name: "bad", URL: "https://example.com"}, AddOptions{Force: true, Set: [][2]string{{key, value}}}))
+		testutil.Must(t, AddRemote(r, Remote{Name: "bad", URL: "https://example.com"}, AddOptions{Force: true, Set: [][2]string{{key, value}}}))
 		if _, err := LoadRemote(r, "bad"); err == nil {
 			t.Errorf("%s=%s was accepted", key, value)
 		}
 	}
 	for value, want := range map[string]bool{"false": false, "true": true, "ed25519;": true} {
-		must(t, AddRemote(r, Remote{Name: "s", URL: "https://example.com"}, AddOptions{Force: true, Set: [][2]string{{"sign-verify", value}}}))
+		testutil.Must(t, AddRemote(r, Remote{Name: "s", URL: "https://example.com"}, AddOptions{Force: true, Set: [][2]string{{"sign-verify", value}}}))
 		got, err := LoadRemote(r, "s")
-		must(t, err)
+		testutil.Must(t, err)
 		if got.SignVerify != want {
 			t.Errorf("sign-verify=%s read as %v", value, got.SignVerify)
 		}
@@ -109,16 +110,16 @@ func TestRemoteDefaultsAreSafe(t *testing.T) {
 		{Name: "x", URL: "https://x", TLSClientKeyPath: "/k"}, {Name: "x", CustomBackend: "other"},
 	} {
 		bad.NoGPGVerify = true
-		must(t, AddRemote(r, bad, AddOptions{Force: true}))
+		testutil.Must(t, AddRemote(r, bad, AddOptions{Force: true}))
 		loaded, err := LoadRemote(r, "x")
-		must(t, err)
+		testutil.Must(t, err)
 		if _, err := Pull(t.Context(), r, loaded, Request{Refs: []string{"y"}}); err == nil {
 			t.Errorf("pulled from %+v", bad)
 		}
 	}
-	must(t, AddRemote(r, Remote{Name: "u", URL: "https://example.com"}, AddOptions{Set: [][2]string{{"unconfigured-state", "register first"}}}))
+	testutil.Must(t, AddRemote(r, Remote{Name: "u", URL: "https://example.com"}, AddOptions{Set: [][2]string{{"unconfigured-state", "register first"}}}))
 	u, err := LoadRemote(r, "u")
-	must(t, err)
+	testutil.Must(t, err)
 	if _, err := Pull(t.Context(), r, u, Request{Refs: []string{"x"}}); err == nil || !errors.Is(u.check(), err) && err.Error() == "" {
 		t.Errorf("unconfigured remote: %v", err)
 	}

@@ -16,6 +16,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/hostctl/hostctl/internal/testutil"
 	"github.com/hostctl/hostctl/pkg/ostree"
 )
 
@@ -23,7 +24,7 @@ import (
 func partOf(t *testing.T, dir string) []string {
 	t.Helper()
 	names, err := filepath.Glob(filepath.Join(dir, "tmp", partPrefix+"*"+partSuffix))
-	must(t, err)
+	testutil.Must(t, err)
 	return names
 }
 
@@ -67,7 +68,7 @@ func TestResumeInsideAFileAfterKill(t *testing.T) {
 	dst := openRepo(t, dir, ostree.ModeBareUser)
 	cmd := exec.Command(os.Args[0], "-test.run=^TestResumeInsideAFileAfterKill$")
 	cmd.Env = append(os.Environ(), dirVar+"="+dir, urlVar+"="+s.URL)
-	must(t, cmd.Start())
+	testutil.Must(t, cmd.Start())
 	<-reached
 	waitFor(t, func() bool {
 		parts := partOf(t, dir)
@@ -77,7 +78,7 @@ func TestResumeInsideAFileAfterKill(t *testing.T) {
 		st, err := os.Stat(parts[0])
 		return err == nil && st.Size() >= size/2
 	})
-	must(t, cmd.Process.Kill())
+	testutil.Must(t, cmd.Process.Kill())
 	_ = cmd.Wait()
 	close(release)
 
@@ -89,7 +90,7 @@ func TestResumeInsideAFileAfterKill(t *testing.T) {
 		return false
 	})
 	res, err := Pull(t.Context(), dst, s.remote(), Request{Refs: []string{ref}, Network: quick()})
-	must(t, err)
+	testutil.Must(t, err)
 	want := fmt.Sprintf(`bytes=%d- "%s"`, size/2, filepath.Base(path))
 	if len(asked) != 1 || asked[0] != want {
 		t.Errorf("asked for %q, want %q", asked, want)
@@ -103,7 +104,7 @@ func TestResumeInsideAFileAfterKill(t *testing.T) {
 	if left := partOf(t, dir); len(left) > 0 {
 		t.Errorf("left over: %v", left)
 	}
-	run(t, tool(t, "ostree"), "fsck", "--repo="+dir)
+	testutil.Run(t, testutil.Tool(t, "ostree"), "fsck", "--repo="+dir)
 }
 
 func waitFor(t *testing.T, done func() bool) {
@@ -197,14 +198,14 @@ func TestResumeMeetsAnotherServer(t *testing.T) {
 				return r.URL.Path == path && fault(w, r)
 			})
 			_, err := Pull(t.Context(), dst, s.remote(), Request{Refs: []string{ref}, Network: quick()})
-			must(t, err)
+			testutil.Must(t, err)
 			if left := partOf(t, dst.Dir().Path()); len(left) > 0 {
 				t.Errorf("left over: %v", left)
 			}
 			got, err := os.ReadFile(dst.Dir().Path() + path)
-			must(t, err)
+			testutil.Must(t, err)
 			want, err := os.ReadFile(file)
-			must(t, err)
+			testutil.Must(t, err)
 			if !bytes.Equal(got, want) {
 				t.Error("the stored object differs")
 			}
@@ -219,22 +220,22 @@ func TestKeptTransfersAreNotTrusted(t *testing.T) {
 	for name, harm := range map[string]func(t *testing.T, part string){
 		"flipped byte": func(t *testing.T, part string) {
 			f, err := os.OpenFile(part, os.O_RDWR, 0)
-			must(t, err)
+			testutil.Must(t, err)
 			_, err = f.WriteAt([]byte("damage"), partHeader+100)
-			must(t, err)
-			must(t, f.Close())
+			testutil.Must(t, err)
+			testutil.Must(t, f.Close())
 		},
 		"another boot": func(t *testing.T, part string) {
 			data, err := os.ReadFile(part)
-			must(t, err)
+			testutil.Must(t, err)
 			copy(data[len(partMagic)+1:], "00000000")
-			must(t, os.WriteFile(part, data, 0o600))
+			testutil.Must(t, os.WriteFile(part, data, 0o600))
 		},
-		"cut header": func(t *testing.T, part string) { must(t, os.Truncate(part, 100)) },
-		"empty":      func(t *testing.T, part string) { must(t, os.Truncate(part, 0)) },
+		"cut header": func(t *testing.T, part string) { testutil.Must(t, os.Truncate(part, 100)) },
+		"empty":      func(t *testing.T, part string) { testutil.Must(t, os.Truncate(part, 0)) },
 		"old": func(t *testing.T, part string) {
 			long := time.Now().Add(-48 * time.Hour)
-			must(t, os.Chtimes(part, long, long))
+			testutil.Must(t, os.Chtimes(part, long, long))
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -245,7 +246,7 @@ func TestKeptTransfersAreNotTrusted(t *testing.T) {
 			s.misbehave(nil)
 			s.forget()
 			_, err := Pull(t.Context(), dst, s.remote(), Request{Refs: []string{ref}, Network: quick()})
-			must(t, err)
+			testutil.Must(t, err)
 			if !objects(t, dst)[path] {
 				t.Error("the object is missing")
 			}

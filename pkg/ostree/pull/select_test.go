@@ -13,7 +13,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
-	"github.com/hostctl/hostctl/internal/fsx"
+	"github.com/hostctl/hostctl/internal/testutil"
 	"github.com/hostctl/hostctl/pkg/ostree"
 	"github.com/hostctl/hostctl/pkg/ostree/gvariant"
 )
@@ -39,7 +39,7 @@ func TestSubpaths(t *testing.T) {
 			{nil, map[string]bool{"d2/f0002": true}, false},
 		} {
 			_, err := Pull(t.Context(), dst, remote, Request{Refs: []string{ref}, Subpaths: step.paths})
-			must(t, err)
+			testutil.Must(t, err)
 			for name, want := range step.want {
 				n := fileOf(t, src, c, filepath.Dir(name), filepath.Base(name))
 				if has, _ := dst.Has(n); has != want {
@@ -67,11 +67,11 @@ func TestLocalCache(t *testing.T) {
 	commit(t, src, spec{ref: ref, files: 20})
 	s := serve(t, src)
 	_, err := Pull(t.Context(), cache, s.remote(), Request{Refs: []string{ref}})
-	must(t, err)
+	testutil.Must(t, err)
 	commit(t, src, spec{ref: ref, files: 22})
 	s.forget()
 	res, err := Pull(t.Context(), dst, s.remote(), Request{Refs: []string{ref}, LocalCaches: []*ostree.Repo{cache}})
-	must(t, err)
+	testutil.Must(t, err)
 	if res.Content != 2 || res.ImportedContent != 23 {
 		t.Errorf("received %d, imported %d", res.Content, res.ImportedContent)
 	}
@@ -112,7 +112,7 @@ func TestBareUserOnlyFiles(t *testing.T) {
 		}
 		return x.SetRef(ref, setuid)
 	})
-	must(t, err)
+	testutil.Must(t, err)
 	commit(t, src, spec{ref: "os/good", files: 5})
 	s := serve(t, src)
 	for _, remote := range []Remote{s.remote(), {Name: "o", URL: src.Dir().Path(), NoGPGVerify: true}} {
@@ -122,7 +122,7 @@ func TestBareUserOnlyFiles(t *testing.T) {
 			t.Errorf("setuid file: %v", err)
 		}
 		_, err = Pull(t.Context(), dst, remote, Request{Refs: []string{"os/good"}, BareUserOnlyFiles: true})
-		must(t, err)
+		testutil.Must(t, err)
 	}
 }
 
@@ -133,9 +133,9 @@ func TestTrust(t *testing.T) {
 	c := commit(t, src, spec{ref: ref, files: 5})
 	bad := src.Dir().Path() + pathOf(fileOf(t, src, c, "d1", "f0001"))
 	data, err := os.ReadFile(bad)
-	must(t, err)
+	testutil.Must(t, err)
 	data[20] ^= 1 // of the owner
-	must(t, os.WriteFile(bad, data, 0o644))
+	testutil.Must(t, os.WriteFile(bad, data, 0o644))
 	web, dir := serve(t, src).remote(), Remote{Name: "o", URL: src.Dir().Path(), NoGPGVerify: true}
 	for _, tc := range []struct {
 		name   string
@@ -164,41 +164,39 @@ func TestTrust(t *testing.T) {
 // TestMirrorOfCollections puts refs where they belong and copies the summary.
 func TestMirrorOfCollections(t *testing.T) {
 	t.Parallel()
-	d, err := fsx.OpenDir(t.TempDir())
-	must(t, err)
-	t.Cleanup(func() { d.Close() })
+	d := testutil.OpenDir(t, t.TempDir())
 	src, err := ostree.Create(d, ostree.ModeArchive, ostree.Options{DisableFsync: true, CollectionID: "org.example.Os"})
-	must(t, err)
+	testutil.Must(t, err)
 	t.Cleanup(func() { src.Close() })
 	var meta gvariant.Dict
 	meta.Set("ostree.collection-binding", gvariant.String("org.example.Os"))
 	meta.Set("ostree.ref-binding", gvariant.Strings([]string{ref}))
 	c := commit(t, src, spec{ref: ref, files: 3, meta: meta})
-	must(t, src.WriteSummary(t.Context(), ostree.SummaryOptions{}))
+	testutil.Must(t, src.WriteSummary(t.Context(), ostree.SummaryOptions{}))
 	remote := serve(t, src).remote()
 	remote.CollectionID = "org.example.Os"
 	dst := newRepo(t, ostree.ModeArchive)
 	res, err := Pull(t.Context(), dst, remote, Request{Mirror: true})
-	must(t, err)
+	testutil.Must(t, err)
 	if diff := cmp.Diff(map[string]ostree.Checksum{"(org.example.Os, " + ref + ")": c}, res.Refs); diff != "" {
 		t.Error(diff)
 	}
 	got, err := os.ReadFile(dst.Dir().Path() + "/refs/mirrors/org.example.Os/" + ref)
-	must(t, err)
+	testutil.Must(t, err)
 	if string(got) != c.String()+"\n" {
 		t.Errorf("mirrored ref: %q", got)
 	}
 	a, err := os.ReadFile(src.Dir().Path() + "/summary")
-	must(t, err)
+	testutil.Must(t, err)
 	b, err := os.ReadFile(dst.Dir().Path() + "/summary")
-	must(t, err)
+	testutil.Must(t, err)
 	if !bytes.Equal(a, b) {
 		t.Error("the summary was not copied")
 	}
 	req := Request{CollectionRefs: []CollectionRef{{CollectionRef: ostree.CollectionRef{Collection: "org.example.Os", Ref: ref}}}}
 	plain := newRepo(t, ostree.ModeArchive)
 	res, err = Pull(t.Context(), plain, remote, req)
-	must(t, err)
+	testutil.Must(t, err)
 	if res.Refs["o:"+ref] != c {
 		t.Errorf("refs: %v", res.Refs)
 	}
@@ -212,14 +210,14 @@ func TestMirrorOfCollections(t *testing.T) {
 func TestTombstones(t *testing.T) {
 	t.Parallel()
 	src := newRepo(t, ostree.ModeArchive)
-	must(t, src.EnableTombstones())
+	testutil.Must(t, src.EnableTombstones())
 	first := commit(t, src, spec{ref: ref, files: 1})
 	commit(t, src, spec{ref: ref, files: 2, parent: first})
-	must(t, os.Remove(src.Dir().Path()+pathOf(ostree.ObjectName{Checksum: first, Type: ostree.TypeCommit})))
-	must(t, src.WriteTombstone(first))
+	testutil.Must(t, os.Remove(src.Dir().Path()+pathOf(ostree.ObjectName{Checksum: first, Type: ostree.TypeCommit})))
+	testutil.Must(t, src.WriteTombstone(first))
 	dst := newRepo(t, ostree.ModeArchive)
 	_, err := Pull(t.Context(), dst, serve(t, src).remote(), Request{Refs: []string{ref}, Depth: DepthAll})
-	must(t, err)
+	testutil.Must(t, err)
 	if has, err := dst.HasTombstone(first); !has || err != nil {
 		t.Errorf("tombstone: %v %v", has, err)
 	}
@@ -233,17 +231,17 @@ func TestRepairFromARemote(t *testing.T) {
 	s := serve(t, src)
 	dst := newRepo(t, ostree.ModeArchive)
 	_, err := Pull(t.Context(), dst, s.remote(), Request{Refs: []string{ref}})
-	must(t, err)
+	testutil.Must(t, err)
 	com, err := src.LoadCommit(c)
-	must(t, err)
-	must(t, os.Remove(dst.Dir().Path()+pathOf(fileOf(t, src, c, "d1", "f0001"))))
-	must(t, os.Remove(dst.Dir().Path()+pathOf(ostree.ObjectName{Checksum: com.RootTree, Type: ostree.TypeDirTree})))
-	must(t, os.WriteFile(dst.Dir().Path()+pathOf(fileOf(t, src, c, "d2", "f0002")), []byte("damaged"), 0o644))
+	testutil.Must(t, err)
+	testutil.Must(t, os.Remove(dst.Dir().Path()+pathOf(fileOf(t, src, c, "d1", "f0001"))))
+	testutil.Must(t, os.Remove(dst.Dir().Path()+pathOf(ostree.ObjectName{Checksum: com.RootTree, Type: ostree.TypeDirTree})))
+	testutil.Must(t, os.WriteFile(dst.Dir().Path()+pathOf(fileOf(t, src, c, "d2", "f0002")), []byte("damaged"), 0o644))
 	from, err := OpenObjects(t.Context(), dst, s.remote(), quick(), nil)
-	must(t, err)
-	t.Cleanup(func() { must(t, from.Close()) })
+	testutil.Must(t, err)
+	t.Cleanup(func() { testutil.Must(t, from.Close()) })
 	res, err := dst.Repair(t.Context(), ostree.RepairOptions{Sources: []ostree.ObjectSource{from}})
-	must(t, err)
+	testutil.Must(t, err)
 	if len(res.Restored) != 2 || len(res.Replaced) != 1 || len(res.Remaining) != 0 {
 		t.Errorf("restored %v, replaced %v, remaining %v", res.Restored, res.Replaced, res.Remaining)
 	}

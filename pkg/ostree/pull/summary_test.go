@@ -16,8 +16,8 @@ import (
 	"testing"
 	"time"
 
-	"github.com/hostctl/hostctl/internal/fsx"
 	"github.com/hostctl/hostctl/internal/progress"
+	"github.com/hostctl/hostctl/internal/testutil"
 	"github.com/hostctl/hostctl/pkg/ostree"
 )
 
@@ -67,16 +67,16 @@ func (s sealedSite) path(name string) string { return filepath.Join(s.src.Dir().
 // publish writes a summary of the given age and seals it.
 func (s sealedSite) publish(modified, expires time.Time) (summary []byte) {
 	s.t.Helper()
-	must(s.t, s.src.WriteSummary(s.t.Context(), ostree.SummaryOptions{Expires: expires}))
+	testutil.Must(s.t, s.src.WriteSummary(s.t.Context(), ostree.SummaryOptions{Expires: expires}))
 	summary, err := os.ReadFile(s.path("summary"))
-	must(s.t, err)
+	testutil.Must(s.t, err)
 	parsed, err := ostree.ParseSummary(summary)
-	must(s.t, err)
+	testutil.Must(s.t, err)
 	is, _ := parsed.Metadata.Uint64BE("ostree.summary.last-modified")
 	be := binary.BigEndian
 	summary = bytes.Replace(summary, be.AppendUint64(nil, is), be.AppendUint64(nil, uint64(modified.Unix())), 1)
-	must(s.t, os.WriteFile(s.path("summary"), summary, 0o644))
-	must(s.t, os.WriteFile(s.path("summary.sig"), seal(summary), 0o644))
+	testutil.Must(s.t, os.WriteFile(s.path("summary"), summary, 0o644))
+	testutil.Must(s.t, os.WriteFile(s.path("summary.sig"), seal(summary), 0o644))
 	return summary
 }
 
@@ -97,45 +97,43 @@ func TestSummaryCache(t *testing.T) {
 	s.publish(now, time.Time{})
 	dst := newRepo(t, ostree.ModeArchive)
 	_, err := s.pull(dst, nil)
-	must(t, err)
+	testutil.Must(t, err)
 	cached := filepath.Join(dst.Dir().Path(), "tmp/cache/summaries/o")
 	before, err := os.Stat(cached)
-	must(t, err)
+	testutil.Must(t, err)
 	s.forget()
 	_, err = s.pull(dst, nil)
-	must(t, err)
+	testutil.Must(t, err)
 	if s.count("/summary") != 0 || s.count("/summary.sig") != 1 {
 		t.Errorf("requests: %v", s.forget())
 	}
 	after, err := os.Stat(cached)
-	must(t, err)
+	testutil.Must(t, err)
 	if !os.SameFile(before, after) {
 		t.Error("the cached summary was written again")
 	}
 
 	// A damaged cache is noticed and replaced.
-	must(t, os.WriteFile(cached, []byte("damaged"), 0o644))
+	testutil.Must(t, os.WriteFile(cached, []byte("damaged"), 0o644))
 	if _, err := s.pull(dst, func(r *Request) { r.FailInvalidCache = true }); err == nil {
 		t.Error("damaged cache was accepted")
 	}
 	_, err = s.pull(dst, nil)
-	must(t, err)
+	testutil.Must(t, err)
 	// So is one that holds the summary of another signature.
 	s.publish(now.Add(time.Minute), time.Time{})
 	_, err = s.pull(dst, nil)
-	must(t, err)
+	testutil.Must(t, err)
 
-	other, err := fsx.OpenDir(t.TempDir())
-	must(t, err)
-	defer other.Close()
+	other := testutil.OpenDir(t, t.TempDir())
 	plain := newRepo(t, ostree.ModeArchive)
 	_, err = s.pull(plain, func(r *Request) { r.Cache = other })
-	must(t, err)
+	testutil.Must(t, err)
 	if ok, _ := other.Exists("summaries/o.sig"); !ok {
 		t.Error("the given cache is empty")
 	}
 	_, err = s.pull(plain, func(r *Request) { r.NoCache = true })
-	must(t, err)
+	testutil.Must(t, err)
 	if ok, _ := plain.Dir().Exists("tmp/cache/summaries"); ok {
 		t.Error("the repository's cache was used")
 	}
@@ -147,11 +145,11 @@ func TestSummaryMustBeSigned(t *testing.T) {
 	if _, err := s.pull(newRepo(t, ostree.ModeArchive), nil); !errors.Is(err, ErrSignature) {
 		t.Errorf("no summary: %v", err)
 	}
-	must(t, s.src.WriteSummary(t.Context(), ostree.SummaryOptions{}))
+	testutil.Must(t, s.src.WriteSummary(t.Context(), ostree.SummaryOptions{}))
 	if _, err := s.pull(newRepo(t, ostree.ModeArchive), nil); !errors.Is(err, ErrSignature) {
 		t.Errorf("no signature: %v", err)
 	}
-	must(t, os.WriteFile(s.path("summary.sig"), []byte("x"), 0o644))
+	testutil.Must(t, os.WriteFile(s.path("summary.sig"), []byte("x"), 0o644))
 	if _, err := s.pull(newRepo(t, ostree.ModeArchive), nil); !errors.Is(err, ErrSignature) {
 		t.Errorf("bad signature: %v", err)
 	}
@@ -160,7 +158,7 @@ func TestSummaryMustBeSigned(t *testing.T) {
 	}
 	// Also where the pull needs no summary.
 	all, err := s.src.Refs("")
-	must(t, err)
+	testutil.Must(t, err)
 	pinned := func(r *Request) { r.Refs = []string{ref + "@" + all[ref].String()} }
 	if _, err := s.pull(newRepo(t, ostree.ModeArchive), pinned); !errors.Is(err, ErrSignature) {
 		t.Errorf("pinned commit and a bad signature: %v", err)
@@ -178,13 +176,13 @@ func TestSummaryReplay(t *testing.T) {
 	}
 	s.publish(now, now.Add(time.Hour))
 	_, err := s.pull(dst, nil)
-	must(t, err)
+	testutil.Must(t, err)
 	s.publish(now.Add(-time.Hour), time.Time{})
 	if _, err := s.pull(dst, nil); !errors.Is(err, ErrRollback) {
 		t.Errorf("older summary: %v", err)
 	}
 	_, err = s.pull(newRepo(t, ostree.ModeArchive), nil)
-	must(t, err)
+	testutil.Must(t, err)
 }
 
 func TestFetchSummary(t *testing.T) {
@@ -198,14 +196,14 @@ func TestFetchSummary(t *testing.T) {
 	}
 	want := s.publish(time.Now(), time.Time{})
 	got, err := FetchSummary(t.Context(), repo, remote, Request{Network: quick()})
-	must(t, err)
+	testutil.Must(t, err)
 	if !bytes.Equal(got.Data, want) || !bytes.Equal(got.Sig, seal(want)) || len(got.Summary.Refs) != 1 {
 		t.Errorf("fetched %d and %d bytes, %d refs", len(got.Data), len(got.Sig), len(got.Summary.Refs))
 	}
 	// What was fetched spares the requests of a pull.
 	s.forget()
 	_, err = s.pull(repo, func(r *Request) { r.Summary, r.SummarySig = got.Data, got.Sig })
-	must(t, err)
+	testutil.Must(t, err)
 	if s.count("/summary")+s.count("/summary.sig") != 0 {
 		t.Error("the summary was requested again")
 	}
@@ -215,15 +213,15 @@ func TestFetchSummary(t *testing.T) {
 // totals.
 func TestProgressKnowsTheEnd(t *testing.T) {
 	t.Parallel()
-	real := tool(t, "ostree")
+	real := testutil.Tool(t, "ostree")
 	base := t.TempDir()
 	tree, src := filepath.Join(base, "tree"), filepath.Join(base, "src")
-	must(t, os.MkdirAll(tree, 0o755))
+	testutil.Must(t, os.MkdirAll(tree, 0o755))
 	for i := range 40 {
-		must(t, os.WriteFile(filepath.Join(tree, fmt.Sprint(i)), spec{}.content(i), 0o644))
+		testutil.Must(t, os.WriteFile(filepath.Join(tree, fmt.Sprint(i)), spec{}.content(i), 0o644))
 	}
-	run(t, real, "init", "--repo="+src, "--mode=archive")
-	run(t, real, "commit", "--repo="+src, "-b", ref, "--tree=dir="+tree, "--generate-sizes")
+	testutil.Run(t, real, "init", "--repo="+src, "--mode=archive")
+	testutil.Run(t, real, "commit", "--repo="+src, "-b", ref, "--tree=dir="+tree, "--generate-sizes")
 	s := serve(t, openRepo(t, src, ostree.ModeArchive))
 	var mu sync.Mutex
 	var events []progress.Event
@@ -232,7 +230,7 @@ func TestProgressKnowsTheEnd(t *testing.T) {
 		defer mu.Unlock()
 		events = append(events, e)
 	}})
-	must(t, err)
+	testutil.Must(t, err)
 	last := events[len(events)-1]
 	if last.Done != last.Total || last.Bytes != last.TotalBytes {
 		t.Errorf("last event: %+v", last)

@@ -17,6 +17,7 @@ import (
 	"testing/fstest"
 	"time"
 
+	"github.com/hostctl/hostctl/internal/testutil"
 	"github.com/hostctl/hostctl/pkg/ostree"
 	"github.com/hostctl/hostctl/pkg/ostree/gvariant"
 	"github.com/hostctl/hostctl/pkg/ostree/sign"
@@ -31,9 +32,9 @@ type testKey struct {
 func newKey(t testing.TB) testKey {
 	t.Helper()
 	secret, public, err := sign.GenerateEd25519()
-	must(t, err)
+	testutil.Must(t, err)
 	s, err := sign.NewSigner(sign.TypeEd25519, secret, sign.Options{})
-	must(t, err)
+	testutil.Must(t, err)
 	return testKey{s, public}
 }
 
@@ -45,9 +46,9 @@ func addRemote(t testing.TB, r *ostree.Repo, url string, set ...string) Remote {
 		k, v, _ := strings.Cut(s, "=")
 		kv = append(kv, [2]string{k, v})
 	}
-	must(t, AddRemote(r, Remote{Name: "o", URL: url}, AddOptions{Force: true, Set: kv}))
+	testutil.Must(t, AddRemote(r, Remote{Name: "o", URL: url}, AddOptions{Force: true, Set: kv}))
 	remote, err := LoadRemote(r, "o")
-	must(t, err)
+	testutil.Must(t, err)
 	return remote
 }
 
@@ -77,9 +78,9 @@ func TestSignedCommit(t *testing.T) {
 	t.Parallel()
 	good, other := newKey(t), newKey(t)
 	file := filepath.Join(t.TempDir(), "keys")
-	must(t, os.WriteFile(file, []byte(other.public+"\n"+good.public+"\n"), 0o644))
+	testutil.Must(t, os.WriteFile(file, []byte(other.public+"\n"+good.public+"\n"), 0o644))
 	raw, err := base64.StdEncoding.DecodeString(good.public)
-	must(t, err)
+	testutil.Must(t, err)
 	dummy := sign.Options{Dummy: true}
 	revoked := []fs.FS{fstest.MapFS{"revoked.ed25519": {Data: []byte(base64.StdEncoding.EncodeToString(raw))}}}
 	system := []fs.FS{fstest.MapFS{"trusted.ed25519.d/x": {Data: []byte(good.public)}}}
@@ -110,7 +111,7 @@ func TestSignedCommit(t *testing.T) {
 			t.Parallel()
 			src, dst := newRepo(t, ostree.ModeArchive), newRepo(t, ostree.ModeArchive)
 			sum := commit(t, src, spec{ref: "main", files: 3})
-			must(t, src.SignCommit(t.Context(), sum, good))
+			testutil.Must(t, src.SignCommit(t.Context(), sum, good))
 			set := c.set
 			if !strings.Contains(strings.Join(set, " "), "gpg-verify") {
 				set = append(set, "gpg-verify=false")
@@ -118,7 +119,7 @@ func TestSignedCommit(t *testing.T) {
 			remote := addRemote(t, dst, serve(t, src).URL, set...)
 			err := pullTrusted(t, dst, remote, c.o)
 			if c.want == nil {
-				must(t, err)
+				testutil.Must(t, err)
 				return
 			}
 			if !errors.Is(err, c.want) || !strings.Contains(fmt.Sprint(err), c.text) {
@@ -140,18 +141,18 @@ func TestSignatureOfOtherCommit(t *testing.T) {
 	key := newKey(t)
 	src, dst := newRepo(t, ostree.ModeArchive), newRepo(t, ostree.ModeArchive)
 	a, b := commit(t, src, spec{ref: "main", files: 1}), commit(t, src, spec{ref: "main", files: 2})
-	must(t, src.SignCommit(t.Context(), a, key))
+	testutil.Must(t, src.SignCommit(t.Context(), a, key))
 	meta, err := src.CommitMeta(a)
-	must(t, err)
-	must(t, src.EditCommitMeta(t.Context(), b, func(d *gvariant.Dict) error { *d = meta; return nil }))
+	testutil.Must(t, err)
+	testutil.Must(t, src.EditCommitMeta(t.Context(), b, func(d *gvariant.Dict) error { *d = meta; return nil }))
 	remote := addRemote(t, dst, serve(t, src).URL, "gpg-verify=false", "sign-verify=true", "verification-ed25519-key="+key.public)
 	if err := pullTrusted(t, dst, remote, TrustOptions{}); !errors.Is(err, ErrSignature) || !errors.Is(err, sign.ErrNotVerified) {
 		t.Error(err)
 	}
 	// A second signature makes it good; the wrong one beside it does not matter.
-	must(t, src.SignCommit(t.Context(), b, key))
+	testutil.Must(t, src.SignCommit(t.Context(), b, key))
 	seen := 0
-	must(t, pullTrusted(t, dst, remote, TrustOptions{Accepted: func(c ostree.Checksum, v Verified) {
+	testutil.Must(t, pullTrusted(t, dst, remote, TrustOptions{Accepted: func(c ostree.Checksum, v Verified) {
 		seen++
 		if c != b || v.Sign.Type != sign.TypeEd25519 || !strings.HasPrefix(v.Describe(), "ed25519: Signature verified successfully with key '") {
 			t.Errorf("%s: %+v", c, v)
@@ -169,15 +170,15 @@ func TestSignedCommitUnderOtherName(t *testing.T) {
 	key := newKey(t)
 	src, dst := newRepo(t, ostree.ModeArchive), newRepo(t, ostree.ModeArchive)
 	a, b := commit(t, src, spec{ref: "main", files: 1}), commit(t, src, spec{ref: "main", files: 2})
-	must(t, src.SignCommit(t.Context(), a, key))
+	testutil.Must(t, src.SignCommit(t.Context(), a, key))
 	meta, err := src.CommitMeta(a)
-	must(t, err)
-	must(t, src.EditCommitMeta(t.Context(), b, func(d *gvariant.Dict) error { *d = meta; return nil }))
+	testutil.Must(t, err)
+	testutil.Must(t, src.EditCommitMeta(t.Context(), b, func(d *gvariant.Dict) error { *d = meta; return nil }))
 	raw, err := src.LoadRaw(ostree.ObjectName{Checksum: a, Type: ostree.TypeCommit})
-	must(t, err)
+	testutil.Must(t, err)
 	name := strings.TrimPrefix(pathOf(ostree.ObjectName{Checksum: b, Type: ostree.TypeCommit}), "/")
-	must(t, src.Dir().Remove(name))
-	must(t, src.Dir().WriteFile(name, raw, 0o644))
+	testutil.Must(t, src.Dir().Remove(name))
+	testutil.Must(t, src.Dir().WriteFile(name, raw, 0o644))
 	remote := addRemote(t, dst, "file://"+src.Dir().Path(), "gpg-verify=false", "sign-verify=true", "verification-ed25519-key="+key.public)
 	if err := pullTrusted(t, dst, remote, TrustOptions{}); !errors.Is(err, ostree.ErrCorrupt) {
 		t.Error(err)
@@ -188,18 +189,18 @@ func TestSignedCommitUnderOtherName(t *testing.T) {
 // summaryOf writes and signs the summary of a repository as of a time.
 func summaryOf(t testing.TB, r *ostree.Repo, key sign.Signer, modified, expires time.Time) {
 	t.Helper()
-	must(t, r.WriteSummary(t.Context(), ostree.SummaryOptions{Expires: expires}))
+	testutil.Must(t, r.WriteSummary(t.Context(), ostree.SummaryOptions{Expires: expires}))
 	file := filepath.Join(r.Dir().Path(), "summary")
 	data, err := os.ReadFile(file)
-	must(t, err)
+	testutil.Must(t, err)
 	v, err := gvariant.Parse("(a(s(taya{sv}))a{sv})", data)
-	must(t, err)
+	testutil.Must(t, err)
 	md, _ := v.Children()[1].Dict()
 	md.Set("ostree.summary.last-modified", gvariant.Uint64BE(uint64(modified.Unix())))
 	v = gvariant.Tuple(v.Children()[0], md.Value())
-	must(t, v.Err())
-	must(t, os.WriteFile(file, v.Bytes(), 0o644))
-	must(t, r.SignSummary(t.Context(), key))
+	testutil.Must(t, v.Err())
+	testutil.Must(t, os.WriteFile(file, v.Bytes(), 0o644))
+	testutil.Must(t, r.SignSummary(t.Context(), key))
 }
 
 func TestSignedSummary(t *testing.T) {
@@ -223,19 +224,19 @@ func TestSignedSummary(t *testing.T) {
 		}
 	}
 	refused("no summary", ErrSignature, "no summary found")
-	must(t, src.WriteSummary(t.Context(), ostree.SummaryOptions{}))
+	testutil.Must(t, src.WriteSummary(t.Context(), ostree.SummaryOptions{}))
 	refused("unsigned", ErrSignature, "no summary.sig found")
 	summaryOf(t, src, other, now, time.Time{})
 	refused("wrong key", ErrSignature, "couldn't be verified")
 	summaryOf(t, src, key, now, now.Add(-time.Hour))
 	refused("expired", ErrExpired, "")
 	summaryOf(t, src, key, now, now.Add(time.Hour))
-	must(t, pullTrusted(t, dst, remote, TrustOptions{}))
+	testutil.Must(t, pullTrusted(t, dst, remote, TrustOptions{}))
 	summaryOf(t, src, key, now.Add(-time.Hour), time.Time{})
 	refused("replayed", ErrRollback, "")
 	summaryOf(t, src, key, now.Add(time.Minute), time.Time{})
-	must(t, pullTrusted(t, dst, remote, TrustOptions{}))
-	must(t, os.WriteFile(filepath.Join(src.Dir().Path(), "summary.sig"), []byte("invalid\n"), 0o644))
+	testutil.Must(t, pullTrusted(t, dst, remote, TrustOptions{}))
+	testutil.Must(t, os.WriteFile(filepath.Join(src.Dir().Path(), "summary.sig"), []byte("invalid\n"), 0o644))
 	refused("garbage", ErrSignature, "No signatures found")
 }
 
@@ -243,31 +244,27 @@ func TestSignedSummary(t *testing.T) {
 // commits that the real gpg signed.
 func TestGPGKeyPath(t *testing.T) {
 	t.Parallel()
-	tool(t, "ostree")
-	tool(t, "gpg")
-	dir := os.Getenv("HOSTCTL_CORPUS")
-	if dir == "" {
-		t.Skip("HOSTCTL_CORPUS is not set")
-	}
-	keys := filepath.Join(dir, "ostree", "ostreedev-tests", "gpghome")
+	testutil.Tool(t, "ostree")
+	testutil.Tool(t, "gpg")
+	keys := testutil.Corpus(t, "ostree", "ostreedev-tests", "gpghome")
 	home, err := os.MkdirTemp("", "g")
-	must(t, err)
+	testutil.Must(t, err)
 	t.Cleanup(func() {
-		run(t, "gpgconf", "--homedir", home, "--kill", "all")
+		testutil.Run(t, "gpgconf", "--homedir", home, "--kill", "all")
 		os.RemoveAll(home)
 	})
 	// Made with a key of the suite, whose secret ring is in GnuPG's old format.
 	for _, name := range []string{"secring.gpg", "trustdb.gpg"} {
 		data, err := os.ReadFile(filepath.Join(keys, name))
-		must(t, err)
-		must(t, os.WriteFile(filepath.Join(home, name), data, 0o600))
+		testutil.Must(t, err)
+		testutil.Must(t, os.WriteFile(filepath.Join(home, name), data, 0o600))
 	}
 	ring, err := os.ReadFile(filepath.Join(keys, "trusted", "pubring.gpg"))
-	must(t, err)
-	must(t, os.WriteFile(filepath.Join(home, "pubring.gpg"), ring, 0o600))
+	testutil.Must(t, err)
+	testutil.Must(t, os.WriteFile(filepath.Join(home, "pubring.gpg"), ring, 0o600))
 	src := newRepo(t, ostree.ModeArchive)
 	commit(t, src, spec{ref: "main", files: 1})
-	run(t, "ostree", "--repo="+src.Dir().Path(), "gpg-sign", "--gpg-homedir="+home, "main", "0D15FAE7DF444D67")
+	testutil.Run(t, "ostree", "--repo="+src.Dir().Path(), "gpg-sign", "--gpg-homedir="+home, "main", "0D15FAE7DF444D67")
 	url := serve(t, src).URL
 	key := func(n int) string { return filepath.Join(keys, fmt.Sprintf("key%d.asc", n)) }
 	for _, c := range []struct {
@@ -309,7 +306,7 @@ func TestGPGKeyPath(t *testing.T) {
 				return err
 			}()
 			if c.want == nil {
-				must(t, err)
+				testutil.Must(t, err)
 				return
 			}
 			if !errors.Is(err, c.want) || !strings.Contains(fmt.Sprint(err), c.text) {
@@ -322,7 +319,7 @@ func TestGPGKeyPath(t *testing.T) {
 // TestDummyInterop signs here and verifies with ostree, and the reverse.
 func TestDummyInterop(t *testing.T) {
 	t.Parallel()
-	program := tool(t, "ostree")
+	program := testutil.Tool(t, "ostree")
 	r := newRepo(t, ostree.ModeArchive)
 	sum := commit(t, r, spec{ref: "main", files: 1})
 	other := func(args ...string) error {
@@ -336,13 +333,13 @@ func TestDummyInterop(t *testing.T) {
 	}
 	on := sign.Options{Dummy: true}
 	ours, err := sign.NewSigner(sign.TypeDummy, "ours", on)
-	must(t, err)
-	must(t, r.SignCommit(t.Context(), sum, ours))
-	must(t, other("sign", "--verify", "--sign-type=dummy", "main", "ours"))
+	testutil.Must(t, err)
+	testutil.Must(t, r.SignCommit(t.Context(), sum, ours))
+	testutil.Must(t, other("sign", "--verify", "--sign-type=dummy", "main", "ours"))
 	if other("sign", "--verify", "--sign-type=dummy", "main", "theirs") == nil {
 		t.Error("ostree accepts a key that did not sign")
 	}
-	must(t, other("sign", "--sign-type=dummy", "main", "theirs"))
+	testutil.Must(t, other("sign", "--sign-type=dummy", "main", "theirs"))
 	dst := newRepo(t, ostree.ModeArchive)
 	for key, want := range map[string]bool{"ours": true, "theirs": true, "nobody": false} {
 		remote := addRemote(t, dst, r.Dir().Path(), "gpg-verify=false", "sign-verify=dummy", "verification-dummy-key="+key)
@@ -359,19 +356,19 @@ func TestDeltaTrust(t *testing.T) {
 	r := newRepo(t, ostree.ModeArchive)
 	data := []byte("superblock")
 	sigs, err := sign.Func(key)(t.Context(), data)
-	must(t, err)
+	testutil.Must(t, err)
 	check := func(sigs gvariant.Dict, set ...string) error {
 		t.Helper()
 		trust, err := LoadTrust(r, addRemote(t, r, "http://localhost", append(set, "gpg-verify=false")...), noKeys(TrustOptions{}))
-		must(t, err)
+		testutil.Must(t, err)
 		return trust.VerifyDelta(data, sigs)
 	}
 	keyed := []string{"sign-verify=true", "verification-ed25519-key=" + key.public}
-	must(t, check(gvariant.Dict{}, keyed...))
+	testutil.Must(t, check(gvariant.Dict{}, keyed...))
 	cfg := r.Config()
-	must(t, cfg.SetBool("core", "sign-verify-deltas", true))
-	must(t, r.SetConfig(cfg))
-	must(t, check(sigs, keyed...))
+	testutil.Must(t, cfg.SetBool("core", "sign-verify-deltas", true))
+	testutil.Must(t, r.SetConfig(cfg))
+	testutil.Must(t, check(sigs, keyed...))
 	if err := check(gvariant.Dict{}, keyed...); !errors.Is(err, ErrSignature) {
 		t.Errorf("unsigned: %v", err)
 	}
@@ -386,17 +383,14 @@ func TestDeltaTrust(t *testing.T) {
 // TestPreSigned pulls from a repository that libostree signed with ed25519.
 func TestPreSigned(t *testing.T) {
 	t.Parallel()
-	dir := os.Getenv("HOSTCTL_CORPUS")
-	if dir == "" {
-		t.Skip("HOSTCTL_CORPUS is not set")
-	}
+	archive := testutil.Corpus(t, "ostree", "ostreedev-tests", "pre-signed-pull-data.tar.gz")
 	src, dst := t.TempDir(), newRepo(t, ostree.ModeArchive)
-	run(t, tool(t, "tar"), "-xzf", filepath.Join(dir, "ostree", "ostreedev-tests", "pre-signed-pull-data.tar.gz"), "-C", src)
+	testutil.Run(t, testutil.Tool(t, "tar"), "-xzf", archive, "-C", src)
 	const key = "45yzbkuEok0lLabxzdAHWUDSMZgYfxU40sN+LMfYHVA="
 	pullFrom := func(key string) error {
 		remote := addRemote(t, dst, "file://"+src+"/repo", "gpg-verify=false", "sign-verify=ed25519", "verification-ed25519-key="+key)
 		trust, err := LoadTrust(dst, remote, noKeys(TrustOptions{}))
-		must(t, err)
+		testutil.Must(t, err)
 		req := Request{Refs: []string{"testref"}}
 		trust.Apply(&remote, &req)
 		_, err = Pull(t.Context(), dst, remote, req)
@@ -405,5 +399,5 @@ func TestPreSigned(t *testing.T) {
 	if err := pullFrom(newKey(t).public); !errors.Is(err, ErrSignature) {
 		t.Errorf("another key: %v", err)
 	}
-	must(t, pullFrom(key))
+	testutil.Must(t, pullFrom(key))
 }

@@ -22,22 +22,9 @@ import (
 	"testing/fstest"
 	"time"
 
+	"github.com/hostctl/hostctl/internal/testutil"
 	"github.com/hostctl/hostctl/pkg/ostree/gvariant"
 )
-
-// needProgram skips without a program, and fails where none may lack.
-func needProgram(t testing.TB, name string) string {
-	t.Helper()
-	p, err := exec.LookPath(name)
-	if err == nil {
-		return p
-	}
-	if os.Getenv("CI") == "true" {
-		t.Fatalf("%s is not installed", name)
-	}
-	t.Skipf("%s is not installed", name)
-	return ""
-}
 
 func run(t testing.TB, stdin []byte, name string, args ...string) []byte {
 	t.Helper()
@@ -136,7 +123,7 @@ func TestSignAndVerify(t *testing.T) {
 // uses for them.
 func TestOpenSSL(t *testing.T) {
 	t.Parallel()
-	openssl := needProgram(t, "openssl")
+	openssl := testutil.Tool(t, "openssl")
 	for name, args := range map[string][]string{
 		"ed25519": {"-algorithm", "ed25519"},
 		"ed448":   {"-algorithm", "ed448"},

@@ -19,19 +19,9 @@ import (
 	"testing"
 	"time"
 
-	"github.com/hostctl/hostctl/internal/fsx"
 	"github.com/hostctl/hostctl/internal/progress"
+	"github.com/hostctl/hostctl/internal/testutil"
 )
-
-func cacheDir(t testing.TB) *fsx.Dir {
-	t.Helper()
-	d, err := fsx.OpenDir(t.TempDir())
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = d.Close() })
-	return d
-}
 
 func sum(data []byte) Checksum { return Checksum{"sha256", fmt.Sprintf("%x", sha256.Sum256(data))} }
 
@@ -72,7 +62,7 @@ func TestDownloadAndCache(t *testing.T) {
 	t.Parallel()
 	data := content(4096)
 	url, requests := server(t, data, nil)
-	cache := cacheDir(t)
+	cache := testutil.OpenDir(t, t.TempDir())
 	var mu sync.Mutex
 	var last progress.Event
 	o := Options{Progress: func(e progress.Event) { mu.Lock(); last = e; mu.Unlock() }}
@@ -117,7 +107,7 @@ func TestResume(t *testing.T) {
 		sent.Add(int64(len(part)))
 		panic(http.ErrAbortHandler)
 	})
-	files, err := Fetch(context.Background(), cacheDir(t), []Item{{URLs: []string{url}, Checksum: sum(data), Size: int64(len(data))}}, Options{})
+	files, err := Fetch(context.Background(), testutil.OpenDir(t, t.TempDir()), []Item{{URLs: []string{url}, Checksum: sum(data), Size: int64(len(data))}}, Options{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -163,7 +153,7 @@ func TestResumeOddServers(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			url, _ := server(t, data, c.before)
-			cache := cacheDir(t)
+			cache := testutil.OpenDir(t, t.TempDir())
 			part := item.Checksum.cacheName() + ".part"
 			if err := cache.MkdirAll(filepath.Dir(part), 0o755); err != nil {
 				t.Fatal(err)
@@ -220,7 +210,7 @@ func TestRefused(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			cache := cacheDir(t)
+			cache := testutil.OpenDir(t, t.TempDir())
 			c.item.Name = "the item"
 			_, err := Fetch(context.Background(), cache, []Item{c.item}, Options{Retries: -1})
 			if !errors.Is(err, c.want) || !strings.Contains(err.Error(), "the item") {
@@ -244,7 +234,7 @@ func TestRetryThenMirror(t *testing.T) {
 		}
 		return n == 1
 	})
-	if _, err := Fetch(context.Background(), cacheDir(t), []Item{{URLs: []string{flaky}, Checksum: sum(data)}}, Options{}); err != nil || n.Load() != 2 {
+	if _, err := Fetch(context.Background(), testutil.OpenDir(t, t.TempDir()), []Item{{URLs: []string{flaky}, Checksum: sum(data)}}, Options{}); err != nil || n.Load() != 2 {
 		t.Errorf("%d requests, %v", n.Load(), err)
 	}
 	dead, _ := server(t, nil, func(_ int32, w http.ResponseWriter, _ *http.Request) bool {
@@ -252,7 +242,7 @@ func TestRetryThenMirror(t *testing.T) {
 		return true
 	})
 	good, _ := server(t, data, nil)
-	if _, err := Fetch(context.Background(), cacheDir(t), []Item{{URLs: []string{dead, good}, Checksum: sum(data)}}, Options{}); err != nil {
+	if _, err := Fetch(context.Background(), testutil.OpenDir(t, t.TempDir()), []Item{{URLs: []string{dead, good}, Checksum: sum(data)}}, Options{}); err != nil {
 		t.Error(err)
 	}
 }
@@ -277,7 +267,7 @@ func TestParallel(t *testing.T) {
 		body := []byte(fmt.Sprintf("%s %s", p, data))
 		items = append(items, Item{URLs: []string{url + p}, Checksum: sum(body), Size: int64(len(body))})
 	}
-	cache := cacheDir(t)
+	cache := testutil.OpenDir(t, t.TempDir())
 	var wg sync.WaitGroup
 	for range 2 {
 		wg.Go(func() {
@@ -307,7 +297,7 @@ func TestCancel(t *testing.T) {
 		<-r.Context().Done()
 		return true
 	})
-	if _, err := Fetch(ctx, cacheDir(t), []Item{{URLs: []string{url}, Checksum: sum(nil)}}, Options{}); !errors.Is(err, context.Canceled) {
+	if _, err := Fetch(ctx, testutil.OpenDir(t, t.TempDir()), []Item{{URLs: []string{url}, Checksum: sum(nil)}}, Options{}); !errors.Is(err, context.Canceled) {
 		t.Error(err)
 	}
 }
@@ -319,7 +309,7 @@ func TestLocalFilesStayWhereTheyAre(t *testing.T) {
 	if err := os.WriteFile(local, data, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	cache := cacheDir(t)
+	cache := testutil.OpenDir(t, t.TempDir())
 	files, err := Fetch(context.Background(), cache, []Item{{URLs: []string{"file://" + strings.ReplaceAll(local, " ", "%20")}, Checksum: sum(data), Size: int64(len(data))}}, Options{})
 	if err != nil || files[0].Path() != local || !bytes.Equal(read(t, files[0]), data) {
 		t.Fatalf("%v %v", files, err)

@@ -7,13 +7,13 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"os"
 	"path/filepath"
 	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/hostctl/hostctl/internal/testutil"
 	"github.com/hostctl/hostctl/pkg/ostree"
 	"github.com/hostctl/hostctl/pkg/rpmcompose/importer"
 	"github.com/hostctl/hostctl/pkg/rpmcompose/importer/rpmtest"
@@ -219,11 +219,7 @@ func TestImportCancelled(t *testing.T) {
 // Real packages: every one is imported, or refused for a reason that is named.
 func TestImportCorpus(t *testing.T) {
 	t.Parallel()
-	corpus := os.Getenv("HOSTCTL_CORPUS")
-	if corpus == "" {
-		t.Skip("HOSTCTL_CORPUS is not set")
-	}
-	files, err := filepath.Glob(filepath.Join(corpus, "rpms", "built-from-rpm-tests-specs", "*", "*.rpm"))
+	files, err := filepath.Glob(filepath.Join(testutil.Corpus(t, "rpms", "built-from-rpm-tests-specs"), "*", "*.rpm"))
 	if err != nil || len(files) < 30 {
 		t.Fatalf("%d packages, %v", len(files), err)
 	}

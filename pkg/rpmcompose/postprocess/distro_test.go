@@ -4,7 +4,6 @@ package postprocess
 
 import (
 	"context"
-	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -16,65 +15,15 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/hostctl/hostctl/internal/fsx"
+	"github.com/hostctl/hostctl/internal/testutil"
 	"github.com/hostctl/hostctl/pkg/ostree"
 	"github.com/hostctl/hostctl/pkg/rpmcompose/assemble"
 	"github.com/hostctl/hostctl/pkg/rpmcompose/importer"
+	"github.com/hostctl/hostctl/pkg/rpmcompose/importer/rpmtest"
 	"github.com/hostctl/hostctl/pkg/rpmcompose/rpm"
 	"github.com/hostctl/hostctl/pkg/rpmcompose/rpmdb"
 	"github.com/hostctl/hostctl/pkg/rpmcompose/scripts"
 )
-
-func must(t *testing.T, err error) {
-	t.Helper()
-	if err != nil {
-		t.Fatal(err)
-	}
-}
-
-func needs(t *testing.T, tools ...string) {
-	t.Helper()
-	give := t.Skip
-	if os.Getenv("CI") == "true" {
-		give = t.Fatal
-	}
-	if os.Geteuid() != 0 {
-		give("composing needs root")
-	}
-	for _, tool := range tools {
-		if _, err := exec.LookPath(tool); err != nil {
-			give("program not installed: " + tool)
-		}
-	}
-}
-
-func opened(t *testing.T, p string) *fsx.Dir {
-	t.Helper()
-	must(t, os.MkdirAll(p, 0o755))
-	d, err := fsx.OpenDir(p)
-	must(t, err)
-	t.Cleanup(func() { d.Close() })
-	return d
-}
-
-// source reads a package file's header.
-func source(t *testing.T, file string) importer.Source {
-	t.Helper()
-	f, err := os.Open(file)
-	must(t, err)
-	defer f.Close()
-	pkg, err := rpm.ReadPackage(f)
-	if err != nil {
-		t.Fatalf("%s: %v", file, err)
-	}
-	return importer.Source{Package: pkg, Payload: func() (io.ReadCloser, error) {
-		f, err := os.Open(file)
-		if err != nil {
-			return nil, err
-		}
-		_, err = f.Seek(pkg.PayloadOffset, io.SeekStart)
-		return f, err
-	}}
-}
 
 // closure takes the wanted packages and what they require, required ones first.
 func closure(all []importer.Source, want []string) []importer.Source {
@@ -129,13 +78,13 @@ func distro(t *testing.T) []importer.Source {
 		t.Skip("HOSTCTL_TESTDISTRO does not name a built test distribution")
 	}
 	files, err := filepath.Glob(filepath.Join(dir, "Packages", "*.rpm"))
-	must(t, err)
+	testutil.Must(t, err)
 	if len(files) == 0 {
 		t.Fatalf("no packages in %s", dir)
 	}
 	var all []importer.Source
 	for _, f := range files {
-		all = append(all, source(t, f))
+		all = append(all, rpmtest.Open(t, f))
 	}
 	return all
 }
@@ -150,7 +99,7 @@ bzip2 zip unzip tzdata jq strace tmux lsof file acl attr libsasl2-modules bubble
 // The real thing, twice: the trees must be equal, and rpm itself finds owners,
 // modes, capabilities and contents as the packages want them.
 func TestDistro(t *testing.T) {
-	needs(t, "bwrap", "rpm")
+	rpmtest.Needs(t, "bwrap", "rpm")
 	all := distro(t)
 	base := os.Getenv("HOSTCTL_TESTDISTRO_WORK")
 	if base == "" {
@@ -158,12 +107,12 @@ func TestDistro(t *testing.T) {
 	}
 	pkgs := closure(all, standard)
 	t.Logf("%d packages", len(pkgs))
-	repo, err := ostree.Create(opened(t, filepath.Join(base, "cache")), ostree.ModeBare, ostree.Options{})
-	must(t, err)
+	repo, err := ostree.Create(rpmtest.Dir(t, filepath.Join(base, "cache")), ostree.ModeBare, ostree.Options{})
+	testutil.Must(t, err)
 	defer repo.Close()
 	var trees []map[string]string
 	for _, name := range []string{"work0", "work1"} {
-		root := composeDistro(t, repo, pkgs, opened(t, filepath.Join(base, name)))
+		root := composeDistro(t, repo, pkgs, rpmtest.Dir(t, filepath.Join(base, name)))
 		trees = append(trees, snapshot(t, root))
 		verifyWithRPM(t, root, len(pkgs))
 	}
@@ -176,7 +125,7 @@ func composeDistro(t *testing.T, repo *ostree.Repo, pkgs []importer.Source, work
 	ctx := context.Background()
 	start := time.Now()
 	imported, err := importer.All(ctx, repo, pkgs, importer.AllOptions{})
-	must(t, err)
+	testutil.Must(t, err)
 	t.Logf("import: %s", time.Since(start))
 	var layers []assemble.Layer
 	var headers []*rpm.Package
@@ -184,16 +133,16 @@ func composeDistro(t *testing.T, repo *ostree.Repo, pkgs []importer.Source, work
 		layers = append(layers, assemble.Layer{Package: s.Package, Commit: imported[i].Commit})
 		headers = append(headers, s.Package)
 	}
-	must(t, work.RemoveAll("rootfs"))
+	testutil.Must(t, work.RemoveAll("rootfs"))
 	res, err := assemble.Assemble(ctx, repo, layers, work, "rootfs", assemble.Options{})
-	must(t, err)
+	testutil.Must(t, err)
 	t.Logf("assemble: union %s checkout %s, %d files, %d owners", res.Union, res.Checkout, res.Files, len(res.Owners))
 	root, err := work.OpenDir("rootfs")
-	must(t, err)
+	testutil.Must(t, err)
 	defer root.Close()
 	start = time.Now()
 	sandbox := scripts.Options{SourceDateEpoch: 1700000000}
-	must(t, scripts.With(ctx, root, work, sandbox, func(ctx context.Context, s *scripts.Sandbox) error {
+	testutil.Must(t, scripts.With(ctx, root, work, sandbox, func(ctx context.Context, s *scripts.Sandbox) error {
 		rep, err := scripts.Install(ctx, s, headers, scripts.InstallOptions{Owners: res.Owners})
 		for _, st := range rep.Steps {
 			if st.Output != "" || st.Skipped != "" {
@@ -223,7 +172,7 @@ func composeDistro(t *testing.T, repo *ostree.Repo, pkgs []importer.Source, work
 			t.Logf("  %s %s", tm.Part, tm.Duration.Round(time.Millisecond))
 		}
 	}
-	must(t, err)
+	testutil.Must(t, err)
 	t.Logf("kernel %s dropped %v", done.Kernel, done.Dropped)
 	return filepath.Join(work.Path(), "rootfs")
 }
@@ -233,10 +182,10 @@ func composeDistro(t *testing.T, repo *ostree.Repo, pkgs []importer.Source, work
 // files that scripts and this package write on purpose.
 func verifyWithRPM(t *testing.T, root string, packages int) {
 	t.Helper()
-	must(t, os.Symlink("usr/etc", filepath.Join(root, "etc")))
+	testutil.Must(t, os.Symlink("usr/etc", filepath.Join(root, "etc")))
 	defer os.Remove(filepath.Join(root, "etc"))
 	out, err := exec.Command("rpm", "--root", root, "--dbpath", "/usr/share/rpm", "-qa").Output()
-	must(t, err)
+	testutil.Must(t, err)
 	if n := strings.Count(string(out), "\n"); n != packages {
 		t.Errorf("rpm lists %d packages, want %d", n, packages)
 	}

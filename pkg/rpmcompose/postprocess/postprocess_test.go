@@ -13,6 +13,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/hostctl/hostctl/internal/fsx"
+	"github.com/hostctl/hostctl/internal/testutil"
 	"github.com/hostctl/hostctl/pkg/ostree"
 	"github.com/hostctl/hostctl/pkg/rpmcompose/importer/rpmtest"
 	"github.com/hostctl/hostctl/pkg/rpmcompose/scripts"
@@ -33,7 +34,7 @@ func TestRunMakesABootableLayout(t *testing.T) {
 		},
 	}
 	root, res, err := s.compose(t, o)
-	must(t, err)
+	testutil.Must(t, err)
 	got := snapshot(t, root)
 	modules := "usr/lib/modules/" + kver
 	for name, want := range map[string]string{
@@ -86,11 +87,11 @@ func TestTwoRunsAreEqualAndTheCacheIsUntouched(t *testing.T) {
 	s := newSmall(t, fakeKernel())
 	o := Options{InitramfsArgs: []string{"--test-arg"}, MachineIDCompat: true, ReadonlyExecutables: true, Version: "1"}
 	first, _, err := s.compose(t, o)
-	must(t, err)
+	testutil.Must(t, err)
 	objects := filepath.Join(s.dir, "cache", "objects")
 	cacheBefore := snapshot(t, objects)
 	second, _, err := s.compose(t, o)
-	must(t, err)
+	testutil.Must(t, err)
 	if diff := cmp.Diff(snapshot(t, first), snapshot(t, second)); diff != "" {
 		t.Errorf("two runs differ (-first +second):\n%s", diff)
 	}
@@ -133,7 +134,7 @@ func TestAccountsAreSplitOnlyWithAltfiles(t *testing.T) {
 	lib := rpmtest.Spec{Name: "altfiles", Install: "mkdir -p %{buildroot}/usr/lib/x86_64-linux-gnu; echo x > %{buildroot}/usr/lib/x86_64-linux-gnu/libnss_altfiles.so.2",
 		Files: "/usr/lib/x86_64-linux-gnu/libnss_altfiles.so.2"}
 	without, _, err := newSmall(t).compose(t, Options{NoKernel: true})
-	must(t, err)
+	testutil.Must(t, err)
 	if p := text(t, without, "usr/etc/passwd"); !strings.Contains(p, "\nsvc:") {
 		t.Errorf("passwd without altfiles:\n%s", p)
 	}
@@ -141,7 +142,7 @@ func TestAccountsAreSplitOnlyWithAltfiles(t *testing.T) {
 		t.Error("usr/lib/passwd without a library that reads it")
 	}
 	with, _, err := newSmall(t, lib).compose(t, Options{NoKernel: true})
-	must(t, err)
+	testutil.Must(t, err)
 	if p := text(t, with, "usr/etc/passwd"); p != "root:x:0:0:root:/root:/bin/sh\n" {
 		t.Errorf("etc/passwd:\n%s", p)
 	}
@@ -160,7 +161,7 @@ func TestUsrLocal(t *testing.T) {
 		t.Errorf("got %v", err)
 	}
 	root, _, err := s.compose(t, Options{NoKernel: true, OptUsrlocal: OptRoot})
-	must(t, err)
+	testutil.Must(t, err)
 	if text(t, root, "usr/local/bin/x") != "x\n" || text(t, root, "usr/lib/opt/distro/tool") != "tool\n" {
 		t.Error("files of /usr/local and /opt are not part of the tree")
 	}
@@ -173,7 +174,7 @@ func TestScriptCannotLeaveTheTree(t *testing.T) {
 	t.Parallel()
 	s := newSmall(t)
 	marker := filepath.Join(s.dir, "marker")
-	must(t, os.WriteFile(marker, []byte("here"), 0o644))
+	testutil.Must(t, os.WriteFile(marker, []byte("here"), 0o644))
 	// The path below the marker's directory is of the host: inside there is none.
 	body := "#!/bin/sh\nrm -rf '" + marker + "'; rm -rf --no-preserve-root / 2>/dev/null; exit 0\n"
 	_, _, err := s.compose(t, Options{NoKernel: true, Scripts: []Script{{Name: "wipe", Body: []byte(body)}}})

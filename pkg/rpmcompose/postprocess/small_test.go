@@ -12,6 +12,7 @@ import (
 	"testing"
 
 	"github.com/hostctl/hostctl/internal/fsx"
+	"github.com/hostctl/hostctl/internal/testutil"
 	"github.com/hostctl/hostctl/pkg/ostree"
 	"github.com/hostctl/hostctl/pkg/rpmcompose/assemble"
 	"github.com/hostctl/hostctl/pkg/rpmcompose/importer"
@@ -23,9 +24,9 @@ import (
 // snapshot describes a tree completely, times left out.
 func snapshot(t *testing.T, root string) map[string]string {
 	t.Helper()
-	d := opened(t, root)
+	d := rpmtest.Dir(t, root)
 	out := map[string]string{}
-	must(t, walk(d, ".", func(dir *fsx.Dir, name, full string, st fsx.Stat) error {
+	testutil.Must(t, walk(d, ".", func(dir *fsx.Dir, name, full string, st fsx.Stat) error {
 		line := fmt.Sprintf("%o %d:%d", st.Mode, st.UID, st.GID)
 		xattrs, err := dir.Xattrs(name)
 		if err != nil {
@@ -132,7 +133,7 @@ func (s *small) compose(t *testing.T, o Options) (string, *Result, error) {
 	t.Helper()
 	ctx := t.Context()
 	imported, err := importer.All(ctx, s.repo, s.sources, importer.AllOptions{})
-	must(t, err)
+	testutil.Must(t, err)
 	var layers []assemble.Layer
 	var headers []*rpm.Package
 	for i, src := range s.sources {
@@ -140,14 +141,14 @@ func (s *small) compose(t *testing.T, o Options) (string, *Result, error) {
 		headers = append(headers, src.Package)
 	}
 	s.n++
-	work := opened(t, filepath.Join(s.dir, "work"+strconv.Itoa(s.n)))
+	work := rpmtest.Dir(t, filepath.Join(s.dir, "work"+strconv.Itoa(s.n)))
 	asm, err := assemble.Assemble(ctx, s.repo, layers, work, "rootfs", assemble.Options{})
-	must(t, err)
+	testutil.Must(t, err)
 	root, err := work.OpenDir("rootfs")
-	must(t, err)
+	testutil.Must(t, err)
 	t.Cleanup(func() { root.Close() })
 	sandbox := scripts.Options{SourceDateEpoch: 1700000000}
-	must(t, scripts.With(ctx, root, work, sandbox, func(ctx context.Context, sb *scripts.Sandbox) error {
+	testutil.Must(t, scripts.With(ctx, root, work, sandbox, func(ctx context.Context, sb *scripts.Sandbox) error {
 		_, err := scripts.Install(ctx, sb, headers, scripts.InstallOptions{Owners: asm.Owners})
 		return err
 	}))
@@ -159,6 +160,6 @@ func (s *small) compose(t *testing.T, o Options) (string, *Result, error) {
 func text(t *testing.T, root, name string) string {
 	t.Helper()
 	b, err := os.ReadFile(filepath.Join(root, name))
-	must(t, err)
+	testutil.Must(t, err)
 	return string(b)
 }

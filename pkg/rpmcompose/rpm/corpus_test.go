@@ -12,27 +12,15 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
-)
 
-// corpus gives a folder of the shared collection of real inputs.
-func corpus(t testing.TB, parts ...string) string {
-	t.Helper()
-	root := os.Getenv("HOSTCTL_CORPUS")
-	if root == "" {
-		t.Skip("HOSTCTL_CORPUS is not set")
-	}
-	p := filepath.Join(append([]string{root}, parts...)...)
-	if _, err := os.Stat(p); err != nil {
-		t.Fatal(err)
-	}
-	return p
-}
+	"github.com/hostctl/hostctl/internal/testutil"
+)
 
 // corpusPackages lists the package files below a folder.
 func corpusPackages(t testing.TB, parts ...string) []string {
 	t.Helper()
 	var out []string
-	err := filepath.WalkDir(corpus(t, parts...), func(p string, d os.DirEntry, err error) error {
+	err := filepath.WalkDir(testutil.Corpus(t, parts...), func(p string, d os.DirEntry, err error) error {
 		if err == nil && d.Type().IsRegular() && strings.HasSuffix(p, ".rpm") {
 			out = append(out, p)
 		}
@@ -46,7 +34,7 @@ func corpusPackages(t testing.TB, parts ...string) []string {
 
 func TestCorpusVersions(t *testing.T) {
 	t.Parallel()
-	data, err := os.ReadFile(corpus(t, "rpms", "evr", "vercmp.json"))
+	data, err := os.ReadFile(testutil.Corpus(t, "rpms", "evr", "vercmp.json"))
 	if err != nil {
 		t.Fatal(err)
 	}

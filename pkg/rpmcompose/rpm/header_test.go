@@ -12,6 +12,8 @@ import (
 
 	cavalier "github.com/cavaliergopher/rpm"
 	"github.com/google/go-cmp/cmp"
+
+	"github.com/hostctl/hostctl/internal/testutil"
 )
 
 func TestEVR(t *testing.T) {
@@ -195,7 +197,7 @@ func TestNothingHidesBehindTheRegion(t *testing.T) {
 
 func TestScriptsAndTriggers(t *testing.T) {
 	t.Parallel()
-	p := readHeaderOf(t, corpus(t, "rpms", "built-from-rpm-tests-specs", "noarch", "filetriggers-1.0-1.noarch.rpm"))
+	p := readHeaderOf(t, testutil.Corpus(t, "rpms", "built-from-rpm-tests-specs", "noarch", "filetriggers-1.0-1.noarch.rpm"))
 	kinds := map[TriggerKind]int{}
 	for _, tr := range p.Triggers() {
 		kinds[tr.Kind]++

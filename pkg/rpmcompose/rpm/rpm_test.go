@@ -12,21 +12,9 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
-)
 
-// needRPM gives the rpm program; where it is missing the test is skipped, or fails in CI.
-func needRPM(t testing.TB) string {
-	t.Helper()
-	p, err := exec.LookPath("rpm")
-	if err == nil {
-		return p
-	}
-	if os.Getenv("CI") == "true" {
-		t.Fatal(err)
-	}
-	t.Skip(err)
-	return ""
-}
+	"github.com/hostctl/hostctl/internal/testutil"
+)
 
 // linked gives a path that rpm does not take for a pattern.
 func linked(t testing.TB, file string) string {
@@ -103,7 +91,7 @@ func describe(p *Package) string {
 // TestSameAsQuery compares what we read with what rpm prints, for every package that rpm 4.18 reads.
 func TestSameAsQuery(t *testing.T) {
 	t.Parallel()
-	program := needRPM(t)
+	program := testutil.Tool(t, "rpm")
 	compared := 0
 	for _, file := range corpusPackages(t, "rpms") {
 		if _, broken := brokenPackages[filepath.Base(file)]; broken || isTextLink(file) {

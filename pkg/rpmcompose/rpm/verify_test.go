@@ -19,11 +19,13 @@ import (
 
 	"github.com/ProtonMail/go-crypto/openpgp/packet"
 	openpgp "github.com/ProtonMail/go-crypto/openpgp/v2"
+
+	"github.com/hostctl/hostctl/internal/testutil"
 )
 
 func keyFile(t testing.TB, parts ...string) []byte {
 	t.Helper()
-	data, err := os.ReadFile(corpus(t, parts...))
+	data, err := os.ReadFile(testutil.Corpus(t, parts...))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -42,12 +44,12 @@ func keyring(t testing.TB, files ...[]byte) *Keyring {
 // knownKeys lists the keys that belong to packages of the collection.
 func knownKeys(t testing.TB) []string {
 	return []string{
-		corpus(t, "rpms", "rpm-6.1-tests", "keys", "rpm.org-rsa-2048-test.pub"),
-		corpus(t, "rpms", "libzypp", "zypp", "tests", "zypp", "data", "RpmPkgSigCheck", "signed.key"),
-		corpus(t, "rpms", "cavaliergopher", "RPM-GPG-KEY-CentOS-4"),
-		corpus(t, "rpms", "cavaliergopher", "RPM-GPG-KEY-CentOS-5"),
-		corpus(t, "rpms", "cavaliergopher", "RPM-GPG-KEY-CentOS-6"),
-		corpus(t, "rpmdb-hollow", "fedora35", "RPM-GPG-KEY-9867c58f-601c49ca.asc"),
+		testutil.Corpus(t, "rpms", "rpm-6.1-tests", "keys", "rpm.org-rsa-2048-test.pub"),
+		testutil.Corpus(t, "rpms", "libzypp", "zypp", "tests", "zypp", "data", "RpmPkgSigCheck", "signed.key"),
+		testutil.Corpus(t, "rpms", "cavaliergopher", "RPM-GPG-KEY-CentOS-4"),
+		testutil.Corpus(t, "rpms", "cavaliergopher", "RPM-GPG-KEY-CentOS-5"),
+		testutil.Corpus(t, "rpms", "cavaliergopher", "RPM-GPG-KEY-CentOS-6"),
+		testutil.Corpus(t, "rpmdb-hollow", "fedora35", "RPM-GPG-KEY-9867c58f-601c49ca.asc"),
 	}
 }
 
@@ -68,7 +70,7 @@ func loadKnown(t testing.TB) *Keyring {
 // keys imported. rpm 4.18 does not look at the expiry of keys, which is passed over here.
 func TestSameVerdictAsRPM(t *testing.T) {
 	t.Parallel()
-	program := needRPM(t)
+	program := testutil.Tool(t, "rpm")
 	db := filepath.Join(t.TempDir(), "db")
 	var keys [][]byte
 	base := []string{"--dbpath", db, "-D", "_db_backend sqlite"}

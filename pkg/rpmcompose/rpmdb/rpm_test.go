@@ -16,47 +16,9 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
-	"github.com/hostctl/hostctl/internal/fsx"
+	"github.com/hostctl/hostctl/internal/testutil"
 	"github.com/hostctl/hostctl/pkg/rpmcompose/rpm"
 )
-
-// corpus gives a folder of the shared collection of real inputs.
-func corpus(t testing.TB, parts ...string) string {
-	t.Helper()
-	root := os.Getenv("HOSTCTL_CORPUS")
-	if root == "" {
-		t.Skip("HOSTCTL_CORPUS is not set")
-	}
-	p := filepath.Join(append([]string{root}, parts...)...)
-	if _, err := os.Stat(p); err != nil {
-		t.Fatal(err)
-	}
-	return p
-}
-
-// needRPM gives the rpm program; where it is missing the test is skipped, or fails in CI.
-func needRPM(t testing.TB) string {
-	t.Helper()
-	p, err := exec.LookPath("rpm")
-	if err == nil {
-		return p
-	}
-	if os.Getenv("CI") == "true" {
-		t.Fatal(err)
-	}
-	t.Skip(err)
-	return ""
-}
-
-func openDir(t testing.TB, p string) *fsx.Dir {
-	t.Helper()
-	d, err := fsx.OpenDir(p)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = d.Close() })
-	return d
-}
 
 // binaryPackages finds package files of different names that rpm can install beside each other.
 func binaryPackages(t testing.TB, dirs ...string) map[string]string {
@@ -99,7 +61,7 @@ func installed(t testing.TB, files []string) string {
 		}
 		args = append(args, link)
 	}
-	out, err := exec.Command(needRPM(t), args...).CombinedOutput()
+	out, err := exec.Command(testutil.Tool(t, "rpm"), args...).CombinedOutput()
 	if err != nil {
 		t.Logf("rpm: %v\n%.2000s", err, out)
 	}
@@ -161,15 +123,15 @@ func dump(t testing.TB, dir string) (tables map[string][]string, schema []string
 // for byte, every index table row for row, and the statements that made them.
 func TestSameAsRPM(t *testing.T) {
 	t.Parallel()
-	needRPM(t)
-	files := binaryPackages(t, corpus(t, "rpms"), corpus(t, "rpmdb-hollow", "fedora35"), corpus(t, "rpmdb-hollow", "centos7-plain"))
+	testutil.Tool(t, "rpm")
+	files := binaryPackages(t, testutil.Corpus(t, "rpms"), testutil.Corpus(t, "rpmdb-hollow", "fedora35"), testutil.Corpus(t, "rpmdb-hollow", "centos7-plain"))
 	var list []string
 	for _, f := range files {
 		list = append(list, f)
 	}
 	slices.Sort(list)
 	ref := installed(t, list)
-	theirs, err := Read(context.Background(), openDir(t, ref))
+	theirs, err := Read(context.Background(), testutil.OpenDir(t, ref))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -196,7 +158,7 @@ func TestSameAsRPM(t *testing.T) {
 		ours = append(ours, i)
 	}
 	dir := t.TempDir()
-	if err := Write(context.Background(), openDir(t, dir), ours); err != nil {
+	if err := Write(context.Background(), testutil.OpenDir(t, dir), ours); err != nil {
 		t.Fatal(err)
 	}
 	wantTables, wantSchema := dump(t, ref)
@@ -222,7 +184,7 @@ var skipped = regexp.MustCompile(`skipping h# *[0-9]+`)
 func rpmAgrees(t *testing.T, ref, dir string) {
 	t.Helper()
 	ask := func(db string, args ...string) string {
-		out, err := exec.Command(needRPM(t), append([]string{"--dbpath", db, "-D", "_db_backend sqlite"}, args...)...).CombinedOutput()
+		out, err := exec.Command(testutil.Tool(t, "rpm"), append([]string{"--dbpath", db, "-D", "_db_backend sqlite"}, args...)...).CombinedOutput()
 		if err != nil && args[0] != "-qV" { // the files are not installed, so -V complains
 			t.Errorf("rpm %q: %v\n%.500s", args, err, out)
 		}

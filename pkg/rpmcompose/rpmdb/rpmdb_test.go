@@ -16,13 +16,14 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/hostctl/hostctl/internal/testutil"
 	"github.com/hostctl/hostctl/pkg/rpmcompose/rpm"
 )
 
 // someInstalled reads a few real packages.
 func someInstalled(t *testing.T) []Installed {
 	t.Helper()
-	files := binaryPackages(t, corpus(t, "rpms", "built-from-rpm-tests-specs"))
+	files := binaryPackages(t, testutil.Corpus(t, "rpms", "built-from-rpm-tests-specs"))
 	var list []string
 	for _, f := range files {
 		list = append(list, f)
@@ -50,7 +51,7 @@ func TestWriteIsDeterministic(t *testing.T) {
 	var first []byte
 	for n := range 2 {
 		dir := t.TempDir()
-		if err := Write(context.Background(), openDir(t, dir), pkgs); err != nil {
+		if err := Write(context.Background(), testutil.OpenDir(t, dir), pkgs); err != nil {
 			t.Fatal(err)
 		}
 		entries, err := os.ReadDir(dir)
@@ -80,7 +81,7 @@ func TestReadWritesNothing(t *testing.T) {
 	if err := os.MkdirAll(place, 0o755); err != nil {
 		t.Fatal(err)
 	}
-	if err := Write(context.Background(), openDir(t, place), pkgs); err != nil {
+	if err := Write(context.Background(), testutil.OpenDir(t, place), pkgs); err != nil {
 		t.Fatal(err)
 	}
 	if err := os.MkdirAll(filepath.Join(root, "usr/lib/sysimage"), 0o755); err != nil {
@@ -90,7 +91,7 @@ func TestReadWritesNothing(t *testing.T) {
 	if err := os.Symlink("/usr/share/rpm", filepath.Join(root, "usr/lib/sysimage/rpm")); err != nil {
 		t.Fatal(err)
 	}
-	got, err := ReadTree(context.Background(), openDir(t, root))
+	got, err := ReadTree(context.Background(), testutil.OpenDir(t, root))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -128,7 +129,7 @@ func TestReadLive(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
 	pkgs := someInstalled(t)
-	if err := Write(context.Background(), openDir(t, dir), pkgs); err != nil {
+	if err := Write(context.Background(), testutil.OpenDir(t, dir), pkgs); err != nil {
 		t.Fatal(err)
 	}
 	db, err := sql.Open("sqlite", "file:"+filepath.Join(dir, FileName)+"?_pragma=journal_mode(wal)&_pragma=wal_autocheckpoint(0)")
@@ -142,7 +143,7 @@ func TestReadLive(t *testing.T) {
 	if st, err := os.Stat(filepath.Join(dir, FileName+"-wal")); err != nil || st.Size() == 0 {
 		t.Fatalf("no log to read: %v", err)
 	}
-	got, err := Read(context.Background(), openDir(t, dir))
+	got, err := Read(context.Background(), testutil.OpenDir(t, dir))
 	if err != nil || len(got) != len(pkgs)-1 {
 		t.Errorf("%d of %d packages, %v", len(got), len(pkgs)-1, err)
 	}
@@ -150,7 +151,7 @@ func TestReadLive(t *testing.T) {
 
 func TestReadTreeWithoutDatabase(t *testing.T) {
 	t.Parallel()
-	if _, err := ReadTree(context.Background(), openDir(t, t.TempDir())); !errors.Is(err, ErrNoDatabase) {
+	if _, err := ReadTree(context.Background(), testutil.OpenDir(t, t.TempDir())); !errors.Is(err, ErrNoDatabase) {
 		t.Fatal(err)
 	}
 }
@@ -161,7 +162,7 @@ func TestReadBroken(t *testing.T) {
 	if err := os.WriteFile(filepath.Join(dir, FileName), bytes.Repeat([]byte("x"), 8192), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := Read(context.Background(), openDir(t, dir)); err == nil {
+	if _, err := Read(context.Background(), testutil.OpenDir(t, dir)); err == nil {
 		t.Fatal("garbage was read")
 	}
 }
@@ -169,7 +170,7 @@ func TestReadBroken(t *testing.T) {
 func TestTwice(t *testing.T) {
 	t.Parallel()
 	pkgs := someInstalled(t)
-	if err := Write(context.Background(), openDir(t, t.TempDir()), append(pkgs, pkgs[0])); err == nil {
+	if err := Write(context.Background(), testutil.OpenDir(t, t.TempDir()), append(pkgs, pkgs[0])); err == nil {
 		t.Fatal("the same package was recorded twice")
 	}
 }
@@ -196,21 +197,19 @@ func TestRichNames(t *testing.T) {
 // files: it must find nothing.
 func TestRPMVerifies(t *testing.T) {
 	t.Parallel()
-	needRPM(t)
-	if os.Geteuid() != 0 {
-		t.Skip("installing packages needs root")
-	}
-	files := binaryPackages(t, corpus(t, "rpms", "pulp-fixtures", "rpm", "assets"), corpus(t, "rpms", "go-rpmutils"))
+	testutil.Tool(t, "rpm")
+	testutil.Root(t, "installing packages needs root")
+	files := binaryPackages(t, testutil.Corpus(t, "rpms", "pulp-fixtures", "rpm", "assets"), testutil.Corpus(t, "rpms", "go-rpmutils"))
 	root := t.TempDir()
 	args := []string{"--root", root, "--dbpath", "/db", "-D", "_db_backend sqlite", "--nosignature", "-i", "--nodeps", "--noscripts", "--notriggers", "--ignorearch", "--replacefiles"}
 	for _, f := range files {
 		args = append(args, f)
 	}
-	if out, err := exec.Command(needRPM(t), args...).CombinedOutput(); err != nil {
+	if out, err := exec.Command(testutil.Tool(t, "rpm"), args...).CombinedOutput(); err != nil {
 		t.Fatalf("%v\n%s", err, out)
 	}
 	db := filepath.Join(root, "db")
-	theirs, err := Read(context.Background(), openDir(t, db))
+	theirs, err := Read(context.Background(), testutil.OpenDir(t, db))
 	if err != nil || len(theirs) != len(files) {
 		t.Fatalf("%d of %d packages, %v", len(theirs), len(files), err)
 	}
@@ -218,10 +217,10 @@ func TestRPMVerifies(t *testing.T) {
 	for _, p := range theirs {
 		ours = append(ours, fromFile(t, files[p.NEVRA().String()], p))
 	}
-	if err := Write(context.Background(), openDir(t, db), ours); err != nil {
+	if err := Write(context.Background(), testutil.OpenDir(t, db), ours); err != nil {
 		t.Fatal(err)
 	}
-	if out, err := exec.Command(needRPM(t), "--root", root, "--dbpath", "/db", "-D", "_db_backend sqlite", "-Va", "--nodeps").CombinedOutput(); err != nil || len(out) > 0 {
+	if out, err := exec.Command(testutil.Tool(t, "rpm"), "--root", root, "--dbpath", "/db", "-D", "_db_backend sqlite", "-Va", "--nodeps").CombinedOutput(); err != nil || len(out) > 0 {
 		t.Errorf("rpm -Va: %v\n%s", err, out)
 	}
 }

@@ -13,40 +13,16 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
-	"github.com/hostctl/hostctl/internal/fsx"
+	"github.com/hostctl/hostctl/internal/testutil"
 	"github.com/hostctl/hostctl/pkg/rpmcompose/fetch"
 	"github.com/hostctl/hostctl/pkg/rpmcompose/rpm"
 )
 
-// corpus gives a folder of the shared collection of real inputs.
-func corpus(t testing.TB, parts ...string) string {
-	t.Helper()
-	root := os.Getenv("HOSTCTL_CORPUS")
-	if root == "" {
-		t.Skip("HOSTCTL_CORPUS is not set")
-	}
-	p := filepath.Join(append([]string{root}, parts...)...)
-	if _, err := os.Stat(p); err != nil {
-		t.Fatal(err)
-	}
-	return p
-}
-
-func tempDir(t testing.TB) *fsx.Dir {
-	t.Helper()
-	d, err := fsx.OpenDir(t.TempDir())
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = d.Close() })
-	return d
-}
-
 func TestCentOSBaseOS(t *testing.T) {
 	t.Parallel()
 	ctx := context.Background()
-	repo := Repo{ID: "baseos", BaseURLs: []string{corpus(t, "yum-repos", "osbuild-testrepo-centos-stream9")}}
-	m, err := Load(ctx, repo, tempDir(t), Options{})
+	repo := Repo{ID: "baseos", BaseURLs: []string{testutil.Corpus(t, "yum-repos", "osbuild-testrepo-centos-stream9")}}
+	m, err := Load(ctx, repo, testutil.OpenDir(t, t.TempDir()), Options{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -160,7 +136,7 @@ func sameAsEncodingXML(t *testing.T, m *Metadata) {
 // an error that says so; nothing may be accepted or refused by accident.
 func TestCorpusRepositories(t *testing.T) {
 	t.Parallel()
-	root := corpus(t, "yum-repos")
+	root := testutil.Corpus(t, "yum-repos")
 	found := 0
 	err := filepath.WalkDir(root, func(p string, d os.DirEntry, err error) error {
 		if err != nil || d.Name() != "repomd.xml" || filepath.Base(filepath.Dir(p)) != "repodata" {
@@ -169,7 +145,7 @@ func TestCorpusRepositories(t *testing.T) {
 		found++
 		base := filepath.Dir(filepath.Dir(p))
 		rel, _ := filepath.Rel(root, base)
-		m, err := Load(context.Background(), Repo{ID: "r", BaseURLs: []string{base}}, tempDir(t), Options{})
+		m, err := Load(context.Background(), Repo{ID: "r", BaseURLs: []string{base}}, testutil.OpenDir(t, t.TempDir()), Options{})
 		n := refused
 		if m != nil {
 			n = len(m.Packages)

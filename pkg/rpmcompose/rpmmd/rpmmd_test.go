@@ -24,6 +24,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"github.com/klauspost/compress/zstd"
 
+	"github.com/hostctl/hostctl/internal/testutil"
 	"github.com/hostctl/hostctl/pkg/rpmcompose/fetch"
 	"github.com/hostctl/hostctl/pkg/rpmcompose/rpm"
 )
@@ -70,20 +71,14 @@ excludepkgs=kernel* foo
 // createrepo makes a repository of real packages with createrepo_c.
 func createrepo(t testing.TB, args ...string) string {
 	t.Helper()
-	program, err := exec.LookPath("createrepo_c")
-	if err != nil {
-		if os.Getenv("CI") == "true" {
-			t.Fatal(err)
-		}
-		t.Skip(err)
-	}
+	program := testutil.Tool(t, "createrepo_c")
 	dir := t.TempDir()
-	files, err := filepath.Glob(filepath.Join(corpus(t, "rpms", "pulp-fixtures", "rpm", "assets"), "*.rpm"))
+	files, err := filepath.Glob(filepath.Join(testutil.Corpus(t, "rpms", "pulp-fixtures", "rpm", "assets"), "*.rpm"))
 	if err != nil || len(files) == 0 {
 		t.Fatalf("no packages: %v", err)
 	}
-	files = append(files, corpus(t, "rpms", "createrepo_c", "Archer-3.4.5-6.x86_64.rpm"),
-		corpus(t, "rpms", "pulp-fixtures", "rpm-new", "assets", "packages", "complex-package-2.3.4-5.el8.x86_64.rpm"))
+	files = append(files, testutil.Corpus(t, "rpms", "createrepo_c", "Archer-3.4.5-6.x86_64.rpm"),
+		testutil.Corpus(t, "rpms", "pulp-fixtures", "rpm-new", "assets", "packages", "complex-package-2.3.4-5.el8.x86_64.rpm"))
 	for _, f := range files {
 		data, err := os.ReadFile(f)
 		if err != nil {
@@ -114,7 +109,7 @@ func TestSameAsHeaders(t *testing.T) {
 			} else {
 				dir = createrepo(t, "--general-compress-type="+kind)
 			}
-			m, err := Load(ctx, Repo{ID: "r", BaseURLs: []string{dir}}, tempDir(t), Options{})
+			m, err := Load(ctx, Repo{ID: "r", BaseURLs: []string{dir}}, testutil.OpenDir(t, t.TempDir()), Options{})
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -293,7 +288,7 @@ func TestTrust(t *testing.T) {
 			dir := createrepo(t)
 			r := Repo{ID: "theirs", BaseURLs: []string{"file://" + dir}, RepoGPGCheck: true, Keys: [][]byte{signer(t, dir)}}
 			c.spoil(t, dir, &r)
-			_, err := Load(context.Background(), r, tempDir(t), Options{})
+			_, err := Load(context.Background(), r, testutil.OpenDir(t, t.TempDir()), Options{})
 			if c.want == nil {
 				if err != nil {
 					t.Fatal(err)
@@ -310,18 +305,18 @@ func TestTrust(t *testing.T) {
 // TestForeignSignature checks a repository that dnf's developers signed, and one with a bad signature.
 func TestForeignSignature(t *testing.T) {
 	t.Parallel()
-	base := corpus(t, "yum-repos", "dnf5", "test", "data")
+	base := testutil.Corpus(t, "yum-repos", "dnf5", "test", "data")
 	r := Repo{ID: "r", BaseURLs: []string{filepath.Join(base, "repos-repomd", "repomd-repo1-gpg")}, RepoGPGCheck: true,
 		GPGKeys: []string{"file://" + filepath.Join(base, "keys", "repo-gpg-key.pub")}}
-	m, err := Load(context.Background(), r, tempDir(t), Options{Time: time.Date(2026, 8, 1, 0, 0, 0, 0, time.UTC)})
+	m, err := Load(context.Background(), r, testutil.OpenDir(t, t.TempDir()), Options{Time: time.Date(2026, 8, 1, 0, 0, 0, 0, time.UTC)})
 	if err != nil {
 		t.Fatal(err)
 	}
 	if len(m.Packages) != 3 {
 		t.Errorf("%d packages", len(m.Packages))
 	}
-	r.GPGKeys = []string{"file://" + corpus(t, "yum-repos", "librepo", "test_data", "key.pub")}
-	if _, err := Load(context.Background(), r, tempDir(t), Options{}); !errors.Is(err, ErrSignature) {
+	r.GPGKeys = []string{"file://" + testutil.Corpus(t, "yum-repos", "librepo", "test_data", "key.pub")}
+	if _, err := Load(context.Background(), r, testutil.OpenDir(t, t.TempDir()), Options{}); !errors.Is(err, ErrSignature) {
 		t.Error(err)
 	}
 }
@@ -350,7 +345,7 @@ func TestHTTP(t *testing.T) {
 		fmt.Fprintf(w, `<?xml version="1.0"?><metalink xmlns="http://www.metalinker.org/"><files><file name="repomd.xml"><resources>
 			<url protocol="rsync">rsync://x/repodata/repomd.xml</url><url protocol="http">%s/repo/repodata/repomd.xml</url></resources></file></files></metalink>`, s.URL)
 	})
-	cache := tempDir(t)
+	cache := testutil.OpenDir(t, t.TempDir())
 	for _, r := range []Repo{{BaseURLs: []string{s.URL + "/repo"}}, {Mirrorlist: s.URL + "/mirrors"}, {Metalink: s.URL + "/metalink"}} {
 		r.ID, r.RepoGPGCheck, r.GPGKeys = "r", true, []string{s.URL + "/key"}
 		m, err := Load(context.Background(), r, cache, Options{})
@@ -379,7 +374,7 @@ func TestBomb(t *testing.T) {
 		j := bytes.Index(b, []byte("</open-size>"))
 		return append(append(append([]byte(nil), b[:i]...), "<open-size>100"...), b[j:]...)
 	})
-	if _, err := Load(context.Background(), Repo{ID: "r", BaseURLs: []string{dir}}, tempDir(t), Options{}); !errors.Is(err, fetch.ErrChecksum) {
+	if _, err := Load(context.Background(), Repo{ID: "r", BaseURLs: []string{dir}}, testutil.OpenDir(t, t.TempDir()), Options{}); !errors.Is(err, fetch.ErrChecksum) {
 		t.Error(err)
 	}
 }
@@ -420,7 +415,7 @@ func TestHostilePrimary(t *testing.T) {
 
 // TestScannerIsFast compares with the standard library's reader, which must be far behind.
 func TestScannerIsFast(t *testing.T) {
-	m, err := Load(context.Background(), Repo{ID: "r", BaseURLs: []string{corpus(t, "yum-repos", "osbuild-testrepo-centos-stream9")}}, tempDir(t), Options{})
+	m, err := Load(context.Background(), Repo{ID: "r", BaseURLs: []string{testutil.Corpus(t, "yum-repos", "osbuild-testrepo-centos-stream9")}}, testutil.OpenDir(t, t.TempDir()), Options{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -460,7 +455,7 @@ func FuzzFiles(f *testing.F) {
 }
 
 func BenchmarkPrimary(b *testing.B) {
-	m, err := Load(context.Background(), Repo{ID: "r", BaseURLs: []string{corpus(b, "yum-repos", "osbuild-testrepo-centos-stream9")}}, tempDir(b), Options{})
+	m, err := Load(context.Background(), Repo{ID: "r", BaseURLs: []string{testutil.Corpus(b, "yum-repos", "osbuild-testrepo-centos-stream9")}}, testutil.OpenDir(b, b.TempDir()), Options{})
 	if err != nil {
 		b.Fatal(err)
 	}

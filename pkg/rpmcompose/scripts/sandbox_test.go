@@ -14,51 +14,30 @@ import (
 	"time"
 
 	"github.com/hostctl/hostctl/internal/fsx"
+	"github.com/hostctl/hostctl/internal/testutil"
+	"github.com/hostctl/hostctl/pkg/rpmcompose/importer/rpmtest"
 )
 
 // hostPrograms are copied from the host into a test tree, with their libraries.
 var hostPrograms = []string{"sh", "rm", "mkdir", "touch", "cat", "chown", "chmod", "id", "sleep", "mknod", "mv", "ln", "ls", "env", "readlink", "stat"}
 
-func needs(t *testing.T, tools ...string) {
-	t.Helper()
-	give := t.Skip
-	if os.Getenv("CI") == "true" {
-		give = t.Fatal
-	}
-	if os.Geteuid() != 0 {
-		give("mounting an overlay needs root")
-	}
-	for _, tool := range tools {
-		if _, err := exec.LookPath(tool); err != nil {
-			give("program not installed: " + tool)
-		}
-	}
-}
-
-func must(t *testing.T, err error) {
-	t.Helper()
-	if err != nil {
-		t.Fatal(err)
-	}
-}
-
 // testTree gives a small tree that can run a shell, every file of it hard-linked
 // from a "cache" beside it, and a work directory on the same filesystem.
 func testTree(t *testing.T) (root, work, cache *fsx.Dir) {
 	t.Helper()
-	needs(t, "bwrap", "ldd", "cp")
+	rpmtest.Needs(t, "bwrap", "ldd", "cp")
 	base := t.TempDir()
 	cachePath, rootPath := filepath.Join(base, "cache"), filepath.Join(base, "root")
 	for _, d := range []string{"usr/bin", "usr/lib", "usr/lib64", "usr/etc", "usr/share/data", "var"} {
-		must(t, os.MkdirAll(filepath.Join(cachePath, d), 0o755))
+		testutil.Must(t, os.MkdirAll(filepath.Join(cachePath, d), 0o755))
 	}
 	libs := map[string]bool{}
 	for _, prog := range hostPrograms {
 		p, err := exec.LookPath(prog)
-		must(t, err)
-		must(t, exec.Command("cp", "-L", p, filepath.Join(cachePath, "usr/bin", prog)).Run())
+		testutil.Must(t, err)
+		testutil.Must(t, exec.Command("cp", "-L", p, filepath.Join(cachePath, "usr/bin", prog)).Run())
 		out, err := exec.Command("ldd", p).Output()
-		must(t, err)
+		testutil.Must(t, err)
 		for field := range strings.FieldsSeq(string(out)) {
 			if strings.HasPrefix(field, "/") {
 				libs[field] = true
@@ -66,29 +45,21 @@ func testTree(t *testing.T) (root, work, cache *fsx.Dir) {
 		}
 	}
 	for lib := range libs {
-		must(t, exec.Command("cp", "-L", lib, filepath.Join(cachePath, "usr/lib", filepath.Base(lib))).Run())
+		testutil.Must(t, exec.Command("cp", "-L", lib, filepath.Join(cachePath, "usr/lib", filepath.Base(lib))).Run())
 		if strings.HasPrefix(lib, "/lib64/") {
-			must(t, exec.Command("cp", "-L", lib, filepath.Join(cachePath, "usr/lib64", filepath.Base(lib))).Run())
+			testutil.Must(t, exec.Command("cp", "-L", lib, filepath.Join(cachePath, "usr/lib64", filepath.Base(lib))).Run())
 		}
 	}
-	must(t, os.WriteFile(filepath.Join(cachePath, "usr/share/data/a"), []byte("cached\n"), 0o644))
-	must(t, os.WriteFile(filepath.Join(cachePath, "usr/share/data/b"), []byte("cached\n"), 0o644))
-	must(t, os.WriteFile(filepath.Join(cachePath, "usr/etc/passwd"), []byte("root:x:0:0:root:/root:/bin/sh\n"), 0o644))
-	must(t, os.WriteFile(filepath.Join(cachePath, "usr/etc/group"), []byte("root:x:0:\n"), 0o644))
-	must(t, exec.Command("cp", "-al", cachePath, rootPath).Run())
+	testutil.Must(t, os.WriteFile(filepath.Join(cachePath, "usr/share/data/a"), []byte("cached\n"), 0o644))
+	testutil.Must(t, os.WriteFile(filepath.Join(cachePath, "usr/share/data/b"), []byte("cached\n"), 0o644))
+	testutil.Must(t, os.WriteFile(filepath.Join(cachePath, "usr/etc/passwd"), []byte("root:x:0:0:root:/root:/bin/sh\n"), 0o644))
+	testutil.Must(t, os.WriteFile(filepath.Join(cachePath, "usr/etc/group"), []byte("root:x:0:\n"), 0o644))
+	testutil.Must(t, exec.Command("cp", "-al", cachePath, rootPath).Run())
 	for _, name := range []string{"bin", "lib", "lib64"} {
-		must(t, os.Symlink("usr/"+name, filepath.Join(rootPath, name)))
+		testutil.Must(t, os.Symlink("usr/"+name, filepath.Join(rootPath, name)))
 	}
-	must(t, os.Mkdir(filepath.Join(base, "work"), 0o755))
-	return opened(t, rootPath), opened(t, filepath.Join(base, "work")), opened(t, cachePath)
-}
-
-func opened(t *testing.T, p string) *fsx.Dir {
-	t.Helper()
-	d, err := fsx.OpenDir(p)
-	must(t, err)
-	t.Cleanup(func() { d.Close() })
-	return d
+	testutil.Must(t, os.Mkdir(filepath.Join(base, "work"), 0o755))
+	return testutil.OpenDir(t, rootPath), testutil.OpenDir(t, filepath.Join(base, "work")), testutil.OpenDir(t, cachePath)
 }
 
 func sh(script string) Command {
@@ -98,7 +69,7 @@ func sh(script string) Command {
 func read(t *testing.T, d *fsx.Dir, name string) string {
 	t.Helper()
 	b, err := d.ReadFile(name, 1<<20)
-	must(t, err)
+	testutil.Must(t, err)
 	return string(b)
 }
 
@@ -106,7 +77,7 @@ func read(t *testing.T, d *fsx.Dir, name string) string {
 func snapshot(t *testing.T, d *fsx.Dir) string {
 	t.Helper()
 	out, err := exec.Command("find", d.Path(), "-printf", "%P %M %U %G %s %l\n").Output()
-	must(t, err)
+	testutil.Must(t, err)
 	lines := strings.Split(string(out), "\n")
 	slices.Sort(lines)
 	return strings.Join(lines, "\n")
@@ -130,7 +101,7 @@ echo state > /var/lib/rpm-state/x
 echo gone > /run/x; echo gone > /tmp/x`))
 		return err
 	})
-	must(t, err)
+	testutil.Must(t, err)
 	if got := read(t, root, "usr/share/data/a"); got != "cached\nnew\n" {
 		t.Errorf("changed file holds %q", got)
 	}
@@ -144,7 +115,7 @@ echo gone > /run/x; echo gone > /tmp/x`))
 		t.Errorf("file written to /etc holds %q", got)
 	}
 	st, err := root.Lstat("usr/bin/cat")
-	must(t, err)
+	testutil.Must(t, err)
 	if st.UID != 12 || st.GID != 34 {
 		t.Errorf("owner %d:%d", st.UID, st.GID)
 	}
@@ -156,7 +127,7 @@ echo gone > /run/x; echo gone > /tmp/x`))
 		t.Errorf("overlay marks remain:\n%s", out)
 	}
 	entries, err := work.ReadDir(".")
-	must(t, err)
+	testutil.Must(t, err)
 	if len(entries) != 0 {
 		t.Errorf("work directory keeps %v", entries)
 	}
@@ -228,7 +199,7 @@ ls /sys; ls /run; ls /sys/class/net 2>/dev/null; cat /proc/sys/kernel/hostname; 
 		}
 		return nil
 	})
-	must(t, err)
+	testutil.Must(t, err)
 }
 
 func TestCancelEndsCommand(t *testing.T) {
@@ -252,9 +223,9 @@ func TestCancelEndsCommand(t *testing.T) {
 func TestNoMountsRemain(t *testing.T) {
 	t.Parallel()
 	root, work, _ := testTree(t)
-	must(t, With(t.Context(), root, work, Options{}, func(ctx context.Context, s *Sandbox) error { return nil }))
+	testutil.Must(t, With(t.Context(), root, work, Options{}, func(ctx context.Context, s *Sandbox) error { return nil }))
 	mounts, err := os.ReadFile("/proc/self/mountinfo")
-	must(t, err)
+	testutil.Must(t, err)
 	if strings.Contains(string(mounts), work.Path()) {
 		t.Error("a mount is visible outside")
 	}

@@ -8,34 +8,20 @@ import (
 	"encoding/json"
 	"errors"
 	"os"
-	"path/filepath"
 	"slices"
 	"sync"
 	"testing"
 	"time"
 
-	"github.com/hostctl/hostctl/internal/fsx"
+	"github.com/hostctl/hostctl/internal/testutil"
 	"github.com/hostctl/hostctl/pkg/rpmcompose/rpmmd"
 	"github.com/hostctl/hostctl/pkg/rpmcompose/solve"
 )
 
-func corpus(t testing.TB, parts ...string) string {
-	t.Helper()
-	dir := os.Getenv("HOSTCTL_CORPUS")
-	if dir == "" {
-		t.Skip("HOSTCTL_CORPUS is not set: no recorded answers to compare with")
-	}
-	return filepath.Join(append([]string{dir}, parts...)...)
-}
-
 // loadRepo reads a repository directory through rpmmd.
 func loadRepo(t testing.TB, dir, arch string) solve.Problem {
 	t.Helper()
-	cache, err := fsx.OpenDir(t.TempDir())
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { cache.Close() })
+	cache := testutil.OpenDir(t, t.TempDir())
 	md, err := rpmmd.Load(context.Background(), rpmmd.Repo{ID: "repo", BaseURLs: []string{dir}, Enabled: true, Priority: 99}, cache, rpmmd.Options{})
 	if err != nil {
 		t.Fatalf("load %s: %v", dir, err)
@@ -108,8 +94,8 @@ func TestGoldenAnswers(t *testing.T) {
 	} {
 		t.Run(c.golden, func(t *testing.T) {
 			t.Parallel()
-			jobs := readGolden(t, corpus(t, "depsolve", "golden", c.golden+".jsonl"))
-			p := loadRepo(t, corpus(t, c.repo), "x86_64")
+			jobs := readGolden(t, testutil.Corpus(t, "depsolve", "golden", c.golden+".jsonl"))
+			p := loadRepo(t, testutil.Corpus(t, c.repo), "x86_64")
 			var total, equal, smaller, larger int
 			var spent, longest time.Duration
 			check := func(job goldenJob, want *goldenAnswer, noWeak bool) {

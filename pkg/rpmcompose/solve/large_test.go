@@ -8,6 +8,7 @@ import (
 	"slices"
 	"testing"
 
+	"github.com/hostctl/hostctl/internal/testutil"
 	"github.com/hostctl/hostctl/pkg/rpmcompose/rpm"
 	"github.com/hostctl/hostctl/pkg/rpmcompose/solve"
 )
@@ -83,7 +84,7 @@ func BenchmarkSolveLarge(b *testing.B) {
 }
 
 func BenchmarkSolveCentOS(b *testing.B) {
-	p := loadRepo(b, corpus(b, "yum-repos/osbuild-testrepo-centos-stream9"), "x86_64")
+	p := loadRepo(b, testutil.Corpus(b, "yum-repos/osbuild-testrepo-centos-stream9"), "x86_64")
 	p.Install = []string{"kernel", "systemd", "NetworkManager", "openssh-server", "dracut", "grub2-efi-x64", "shim-x64", "selinux-policy-targeted", "chrony", "sudo"}
 	for b.Loop() {
 		sol, err := solve.Solve(b.Context(), p)

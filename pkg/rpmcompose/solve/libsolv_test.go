@@ -14,23 +14,10 @@ import (
 
 	"pgregory.net/rapid"
 
+	"github.com/hostctl/hostctl/internal/testutil"
 	"github.com/hostctl/hostctl/pkg/rpmcompose/rpm"
 	"github.com/hostctl/hostctl/pkg/rpmcompose/solve"
 )
-
-// testsolv is libsolv's own test program, a solver that nobody here wrote.
-func testsolv(t *testing.T) string {
-	t.Helper()
-	path, err := exec.LookPath("testsolv")
-	if err == nil {
-		return path
-	}
-	if os.Getenv("CI") == "true" {
-		t.Fatal("testsolv is missing")
-	}
-	t.Skip("testsolv (libsolv-tools) is not installed")
-	return ""
-}
 
 // libsolvCase writes a problem in the format of libsolv's test cases.
 func libsolvCase(p *solve.Problem) string {
@@ -89,7 +76,7 @@ func libsolvDep(d rpm.Dep) string {
 
 func TestAgreesWithLibsolv(t *testing.T) {
 	t.Parallel()
-	tool := testsolv(t)
+	tool := testutil.Tool(t, "testsolv")
 	file := filepath.Join(t.TempDir(), "case.t")
 	var total, equal int
 	var differ []string

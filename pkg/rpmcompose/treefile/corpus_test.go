@@ -6,10 +6,11 @@ import (
 	"io/fs"
 	"os"
 	"path"
-	"path/filepath"
 	"strings"
 	"testing"
 	"testing/fstest"
+
+	"github.com/hostctl/hostctl/internal/testutil"
 )
 
 // corpusManifests are the roots; the other files are what they include.
@@ -21,18 +22,9 @@ var corpusManifests = []string{
 	"openshift-os/packages-openshift.yaml",
 }
 
-func corpusDir(t *testing.T) string {
-	t.Helper()
-	dir := os.Getenv("HOSTCTL_CORPUS")
-	if dir == "" {
-		t.Skip("HOSTCTL_CORPUS is not set: no real treefiles to read")
-	}
-	return filepath.Join(dir, "treefiles")
-}
-
 func TestCorpusTreefiles(t *testing.T) {
 	t.Parallel()
-	dir := corpusDir(t)
+	dir := testutil.Corpus(t, "treefiles")
 	root, err := os.OpenRoot(dir)
 	if err != nil {
 		t.Fatal(err)

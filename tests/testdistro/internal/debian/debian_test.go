@@ -3,13 +3,13 @@
 package debian_test
 
 import (
-	"os"
 	"os/exec"
 	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/hostctl/hostctl/internal/testutil"
 	"github.com/hostctl/hostctl/tests/testdistro/internal/debian"
 )
 
@@ -33,12 +33,7 @@ func TestCompareVersions(t *testing.T) {
 // dpkg itself has to agree with the list above.
 func TestVersionOrderAgreesWithDpkg(t *testing.T) {
 	t.Parallel()
-	if _, err := exec.LookPath("dpkg"); err != nil {
-		if os.Getenv("CI") == "true" {
-			t.Fatal(err)
-		}
-		t.Skip("dpkg is not installed")
-	}
+	testutil.Tool(t, "dpkg")
 	for i := 1; i < len(versionOrder); i++ {
 		if err := exec.Command("dpkg", "--compare-versions", versionOrder[i-1], "lt", versionOrder[i]).Run(); err != nil {
 			t.Errorf("dpkg says that %s is not before %s: %v", versionOrder[i-1], versionOrder[i], err)

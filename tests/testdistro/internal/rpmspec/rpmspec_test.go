@@ -4,7 +4,6 @@ package rpmspec_test
 
 import (
 	"fmt"
-	"os"
 	"os/exec"
 	"strings"
 	"testing"
@@ -12,6 +11,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/hostctl/hostctl/internal/testutil"
 	"github.com/hostctl/hostctl/tests/testdistro/internal/debian"
 	"github.com/hostctl/hostctl/tests/testdistro/internal/rpmspec"
 )
@@ -82,12 +82,7 @@ func TestProvides(t *testing.T) {
 // dpkg does the originals.
 func TestMappingAgreesWithRPM(t *testing.T) {
 	t.Parallel()
-	if _, err := exec.LookPath("rpm"); err != nil {
-		if os.Getenv("CI") == "true" {
-			t.Fatal(err)
-		}
-		t.Skip("rpm is not installed")
-	}
+	testutil.Tool(t, "rpm")
 	versions := []string{
 		"1.0~rc1-1", "1.0-1~deb12u1", "1.0-1", "1.0-1+b1", "1.0-1+deb12u2", "1.0-1+deb12u10", "1.0-2", "1.0-10",
 		"1.0+ds1-0", "1.0.1-1", "1.10", "20230311+deb12u1", "20250419~deb12u2", "1:0.1-1", "2:0-0.1",
