@@ -42,19 +42,6 @@ func NewMTree() *MTree {
 	return &MTree{files: map[string]Checksum{}, dirs: map[string]*MTree{}}
 }
 
-// LoadMTree reads a whole committed tree. Txn.WriteCommitTree reads only what it
-// needs.
-func LoadMTree(ctx context.Context, r *Repo, tree, meta Checksum) (*MTree, error) {
-	m := NewMTree()
-	m.meta = meta
-	m.lazy = lazyTree{load: r.LoadDirTree, tree: tree}
-	left := maxTreeEntries
-	if err := m.openAll(ctx, &left); err != nil {
-		return nil, err
-	}
-	return m, nil
-}
-
 func (m *MTree) openAll(ctx context.Context, left *int) error {
 	if err := ctx.Err(); err != nil {
 		return err

@@ -89,19 +89,6 @@ func (t *Trust) verifySign(commit []byte, meta gvariant.Dict) (sign.Match, error
 	return m, nil
 }
 
-// VerifyStored is VerifyCommit for a commit that is in a repository.
-func (t *Trust) VerifyStored(repo *ostree.Repo, c ostree.Checksum) (Verified, error) {
-	raw, err := repo.LoadRaw(ostree.ObjectName{Checksum: c, Type: ostree.TypeCommit})
-	if err != nil {
-		return Verified{}, err
-	}
-	meta, err := repo.CommitMeta(c)
-	if err != nil {
-		return Verified{}, err
-	}
-	return t.VerifyCommit(raw, meta)
-}
-
 // VerifySummary checks a summary against the bytes of summary.sig; both nil where
 // the remote has no such file. With SummaryVerified false it accepts anything.
 // Errors wrap ErrSignature and the reason.
@@ -217,15 +204,6 @@ func (t *Trust) report(commit []byte, v Verified, err error) {
 	if err == nil && t.accepted != nil {
 		t.accepted(sha256.Sum256(commit), v)
 	}
-}
-
-// GPGVerifier judges commits by the remote's OpenPGP keys alone, whatever
-// gpg-verify says; for CollectionRef.GPG.
-func (t *Trust) GPGVerifier() Verifier {
-	return commitFunc(func(commit []byte, meta gvariant.Dict) error {
-		_, err := t.verifyGPG(commit, meta)
-		return err
-	})
 }
 
 type commitFunc func(commit []byte, meta gvariant.Dict) error

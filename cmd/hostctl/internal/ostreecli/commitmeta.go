@@ -14,12 +14,6 @@ import (
 	"github.com/hostctl/hostctl/pkg/ostree/sign"
 )
 
-// The commit metadata that binds a commit to its names.
-const (
-	keyRefBinding        = "ostree.ref-binding"
-	keyCollectionBinding = "ostree.collection-binding"
-)
-
 // readMetadata collects what the options add to the commit.
 func (m *committer) readMetadata() error {
 	if err := addPairs(&m.metadata, m.o.metaStrings, false); err != nil {
@@ -91,12 +85,7 @@ func (m *committer) bind() {
 	if m.o.branch.set {
 		refs = append(refs, m.o.branch.value)
 	}
-	slices.Sort(refs)
-	m.metadata.Set(keyRefBinding, gvariant.Strings(refs))
-	id := m.repo.CollectionID()
-	if _, given := m.metadata.Get(keyCollectionBinding); id != "" && !given {
-		m.metadata.Set(keyCollectionBinding, gvariant.String(id))
-	}
+	ostree.AddBindings(&m.metadata, m.repo.CollectionID(), refs...)
 }
 
 // sign stores the detached metadata with the signatures asked for, in the same
