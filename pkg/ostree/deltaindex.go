@@ -30,7 +30,7 @@ func DeltaIndexPath(to Checksum) string {
 // DeltaIndexes lists the commits that have an index of static deltas, in order of
 // their paths. Names that are none are passed over.
 func (r *Repo) DeltaIndexes() ([]Checksum, error) {
-	tops, err := r.subdirs(indexesDir)
+	tops, err := r.deltaFolders(indexesDir)
 	if err != nil {
 		return nil, err
 	}

@@ -5,10 +5,8 @@ package ostree
 import (
 	"crypto/sha256"
 	"encoding/base64"
-	"errors"
 	"fmt"
 	"io"
-	"io/fs"
 	"strings"
 )
 
@@ -65,23 +63,17 @@ func parseDeltaName(s string) (n DeltaName, err error) {
 // Names that are none are passed over.
 func (r *Repo) Deltas() ([]DeltaName, error) {
 	var out []DeltaName
-	tops, err := r.dir.ReadDir(deltasDir)
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil, nil
-	}
+	tops, err := r.deltaFolders(deltasDir)
 	if err != nil {
 		return nil, err
 	}
 	for _, top := range tops {
-		if !top.IsDir() || len(top.Name) != 2 {
-			continue
-		}
-		subs, err := r.dir.ReadDir(deltasDir + "/" + top.Name)
+		subs, err := r.dir.ReadDir(deltasDir + "/" + top)
 		if err != nil {
 			return nil, err
 		}
 		for _, sub := range subs {
-			n, err := parseDeltaName(top.Name + sub.Name)
+			n, err := parseDeltaName(top + sub.Name)
 			if err != nil {
 				continue
 			}
@@ -93,6 +85,22 @@ func (r *Repo) Deltas() ([]DeltaName, error) {
 		}
 	}
 	return out, nil
+}
+
+// deltaFolders lists the folders below dir that are named by the first two
+// characters of a checksum in base64, which may be + or _.
+func (r *Repo) deltaFolders(dir string) ([]string, error) {
+	entries, err := r.dir.ReadDir(dir)
+	if isAbsent(err) {
+		return nil, nil
+	}
+	var names []string
+	for _, e := range entries {
+		if e.IsDir() && len(e.Name) == 2 {
+			names = append(names, e.Name)
+		}
+	}
+	return names, err
 }
 
 // superblockSum hashes a delta's superblock for the summary.
