@@ -14,13 +14,13 @@ die() { echo "setup: $*" >&2; exit 1; }
 # the race detector.
 build_cmds="make git"
 compose_cmds="bwrap rpm rpmbuild rpmsign createrepo_c modifyrepo_c gpg mkfs.ext4 debugfs grub-mkimage ostree qemu-system-x86_64 qemu-img"
-test_cmds="gcc pkg-config strace openssl xz setfattr dbus-daemon gdbus testsolv gjs python3 getfattr sfdisk dpkg grub-script-check unshare tar"
+test_cmds="gcc pkg-config strace openssl xz zstd bzip2 cpio setfattr dbus-daemon gdbus testsolv gjs python3 getfattr sfdisk dpkg grub-script-check unshare tar"
 debian_build="make git ca-certificates"
 debian_compose="bubblewrap rpm createrepo-c gpg gpg-agent e2fsprogs grub-pc-bin grub-common ostree qemu-system-x86 qemu-utils"
-debian_test="gcc libc6-dev libostree-dev ostree-tests pkg-config strace openssl xz-utils dbus-daemon dbus-session-bus-common libglib2.0-bin libsolv-tools gjs python3-gi attr fdisk util-linux tar"
+debian_test="gcc libc6-dev libostree-dev ostree-tests pkg-config strace openssl xz-utils zstd bzip2 cpio dbus-daemon dbus-session-bus-common libglib2.0-bin libsolv-tools gjs python3-gi attr fdisk util-linux tar"
 fedora_build="make git ca-certificates"
 fedora_compose="bubblewrap rpm-build systemd-rpm-macros rpm-sign createrepo_c gnupg2 e2fsprogs grub2-tools grub2-pc-modules ostree qemu-system-x86-core qemu-img"
-fedora_test="gcc glibc-devel ostree-devel ostree-tests pkgconf-pkg-config strace openssl xz dbus-daemon dbus-common glib2 libsolv-tools gjs python3-gobject-base attr dpkg util-linux tar"
+fedora_test="gcc glibc-devel ostree-devel ostree-tests pkgconf-pkg-config strace openssl xz zstd bzip2 cpio dbus-daemon dbus-common glib2 libsolv-tools gjs python3-gobject-base attr dpkg util-linux tar"
 
 case $want in
 build) cmds=$build_cmds; debian=$debian_build; fedora=$fedora_build ;;
