@@ -3,6 +3,7 @@
 package etcmerge
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -15,22 +16,9 @@ import (
 	"github.com/hostctl/hostctl/internal/fsx"
 )
 
-// Compare scans the three trees and plans their merge: base holds the old
-// defaults, current the live /etc, next the new defaults.
+// Compare is Policy.Compare with the zero Policy.
 func Compare(ctx context.Context, base, current, next *fsx.Dir) ([]Change, error) {
-	dirs := []*fsx.Dir{base, current, next}
-	trees := make([]Tree, len(dirs))
-	for i, d := range dirs {
-		s, err := Scan(ctx, d)
-		if err != nil {
-			return nil, err
-		}
-		trees[i] = Tree{Dir: d, Snapshot: s}
-	}
-	if err := Hash(ctx, trees...); err != nil {
-		return nil, err
-	}
-	return Plan(trees[0].Snapshot, trees[1].Snapshot, trees[2].Snapshot), nil
+	return Policy{}.Compare(ctx, base, current, next)
 }
 
 // Apply carries out a plan: it reads from the live /etc and writes into target,
@@ -64,18 +52,35 @@ type copier struct {
 }
 
 func (c copier) apply(ch Change) error {
+	if ch.Saved == "" {
+		return c.transfer(ch)
+	}
+	if err := c.target.Rename(ch.Path, c.target, ch.Saved); err != nil {
+		return err
+	}
+	err := c.transfer(ch)
+	if errors.Is(err, errVanished) {
+		if back := c.target.Rename(ch.Saved, c.target, ch.Path); back != nil {
+			return back
+		}
+	}
+	return err
+}
+
+func (c copier) transfer(ch Change) error {
+	dest := cmp.Or(ch.Dest, ch.Path)
 	switch ch.Op {
 	case OpRemove:
-		return c.target.RemoveAll(ch.Path)
+		return c.target.RemoveAll(dest)
 	case OpMkdir:
-		return c.makeDir(ch.Path)
+		return c.makeDir(ch.Path, dest)
 	case OpCopy:
-		return c.copyName(ch.Path)
+		return c.copyName(ch.Path, dest)
 	}
 	return nil
 }
 
-func (c copier) makeDir(name string) error {
+func (c copier) makeDir(name, dest string) error {
 	src, err := c.current.OpenDir(name)
 	if gone(err) {
 		return errVanished
@@ -84,15 +89,15 @@ func (c copier) makeDir(name string) error {
 		return err
 	}
 	defer src.Close()
-	if st, err := c.target.Lstat(name); err == nil && !st.IsDir() {
-		if err := c.target.Remove(name); err != nil {
+	if st, err := c.target.Lstat(dest); err == nil && !st.IsDir() {
+		if err := c.target.Remove(dest); err != nil {
 			return err
 		}
 	}
-	if err := c.target.Mkdir(name, 0o700); err != nil && !errors.Is(err, fs.ErrExist) {
+	if err := c.target.Mkdir(dest, 0o700); err != nil && !errors.Is(err, fs.ErrExist) {
 		return missingParent(err)
 	}
-	dst, err := c.target.OpenDir(name)
+	dst, err := c.target.OpenDir(dest)
 	if err != nil {
 		return err
 	}
@@ -100,7 +105,7 @@ func (c copier) makeDir(name string) error {
 	return copyAttributes(src.File(), dst.File())
 }
 
-func (c copier) copyName(name string) error {
+func (c copier) copyName(name, dest string) error {
 	st, err := c.current.Lstat(name)
 	if gone(err) {
 		return errVanished
@@ -108,21 +113,21 @@ func (c copier) copyName(name string) error {
 	if err != nil {
 		return err
 	}
-	if err := c.target.RemoveAll(name); err != nil {
+	if err := c.target.RemoveAll(dest); err != nil {
 		return missingParent(err)
 	}
 	switch {
 	case st.IsSymlink():
-		err = c.copyLink(name, st)
+		err = c.copyLink(name, dest, st)
 	case st.IsRegular():
-		err = c.copyFile(name)
+		err = c.copyFile(name, dest)
 	default:
 		err = errVanished // it was a file when the plan was made
 	}
 	if err != nil || c.freshTimes {
 		return err
 	}
-	return c.target.Lutimes(name, st.Mtime)
+	return c.target.Lutimes(dest, st.Mtime)
 }
 
 // missingParent turns the absence of a parent, whose own source vanished, into
@@ -134,7 +139,7 @@ func missingParent(err error) error {
 	return err
 }
 
-func (c copier) copyLink(name string, st fsx.Stat) error {
+func (c copier) copyLink(name, dest string, st fsx.Stat) error {
 	current, target := c.current, c.target
 	to, err := current.Readlink(name)
 	if gone(err) {
@@ -143,10 +148,10 @@ func (c copier) copyLink(name string, st fsx.Stat) error {
 	if err != nil {
 		return err
 	}
-	if err := target.Symlink(to, name); err != nil {
+	if err := target.Symlink(to, dest); err != nil {
 		return missingParent(err)
 	}
-	if err := target.Lchown(name, int(st.UID), int(st.GID)); err != nil {
+	if err := target.Lchown(dest, int(st.UID), int(st.GID)); err != nil {
 		return err
 	}
 	attrs, err := current.Xattrs(name)
@@ -154,14 +159,14 @@ func (c copier) copyLink(name string, st fsx.Stat) error {
 		return err
 	}
 	for _, a := range attrs {
-		if err := target.SetXattr(name, a.Name, a.Value); err != nil {
+		if err := target.SetXattr(dest, a.Name, a.Value); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-func (c copier) copyFile(name string) error {
+func (c copier) copyFile(name, dest string) error {
 	src, err := c.current.OpenFile(name, os.O_RDONLY|syscall.O_NONBLOCK, 0)
 	if gone(err) {
 		return errVanished
@@ -170,7 +175,7 @@ func (c copier) copyFile(name string) error {
 		return err
 	}
 	defer src.Close()
-	dst, err := c.target.OpenFile(name, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
+	dst, err := c.target.OpenFile(dest, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
 	if err != nil {
 		return missingParent(err)
 	}
@@ -246,6 +251,14 @@ func Lines(changes []Change) []string {
 		line := letters[c.Kind] + "    " + path.Clean(c.Path)
 		if c.Conflict != NoConflict {
 			line += " [" + string(c.Conflict) + "]"
+		}
+		switch {
+		case c.Saved != "":
+			line += ", new default in " + c.Saved
+		case c.Dest != "":
+			line += ", local one in " + c.Dest
+		case c.Replaced:
+			line += ", new default taken"
 		}
 		out = append(out, line)
 	}

@@ -56,13 +56,23 @@ type Change struct {
 	Kind     Kind     `json:"kind"`
 	Op       Op       `json:"op,omitempty"`
 	Conflict Conflict `json:"conflict,omitempty"`
+	Replaced bool     `json:"replaced,omitempty"` // the policy takes the new default
+	Dest     string   `json:"dest,omitempty"`     // where the local side goes instead of Path
+	Saved    string   `json:"saved,omitempty"`    // where the new default goes, for Path is local
 }
+
+// Plan computes the changes that turn the new defaults into the merged /etc
+// under the zero Policy.
+func Plan(base, current, next Snapshot) []Change { return Policy{}.Plan(base, current, next) }
 
 // Plan computes the changes that turn the new defaults into the merged /etc, in
 // the order to apply them: parents before children. It is a pure function of the
-// three snapshots, which Hash has completed.
-func Plan(base, current, next Snapshot) []Change {
-	p := planner{base: base, current: current, next: next, parents: map[string]bool{}}
+// policy and the three snapshots, which Hash has completed.
+func (pol Policy) Plan(base, current, next Snapshot) []Change {
+	p := planner{
+		base: base, current: current, next: next, policy: pol,
+		parents: map[string]bool{}, moved: map[string]string{}, saved: map[string]bool{},
+	}
 	for _, name := range p.names() {
 		p.visit(name)
 	}
@@ -71,7 +81,10 @@ func Plan(base, current, next Snapshot) []Change {
 
 type planner struct {
 	base, current, next Snapshot
-	parents             map[string]bool // directories that have their own change already
+	policy              Policy
+	parents             map[string]bool   // directories that have their own change already
+	moved               map[string]string // local names that go elsewhere, with all below
+	saved               map[string]bool   // names that new defaults are saved as
 	changes             []Change
 }
 
@@ -112,6 +125,8 @@ func (p *planner) visit(name string) {
 		p.changes = append(p.changes, Change{Path: name, Kind: Ignored})
 	case c.Kind == Absent:
 		p.visitRemoved(name, b, n)
+	case p.saved[name]:
+		// The default that an earlier merge saved here gives way to a newer one.
 	case b.Kind == Absent:
 		p.add(name, Added, c, p.addedConflict(c, n))
 	case !same(b, c):
@@ -133,6 +148,9 @@ func (p *planner) visitRemoved(name string, b, n Node) {
 		}
 		if (b.Kind == Dir) != (n.Kind == Dir) {
 			c.Conflict = TypeClash
+		}
+		if c.Conflict != NoConflict && p.policy.replaces(name) {
+			c.Op, c.Replaced = OpNone, true
 		}
 	}
 	p.changes = append(p.changes, c)
@@ -178,12 +196,13 @@ func modifiedConflict(b, c, n Node) Conflict {
 
 func (p *planner) add(name string, kind Kind, c Node, conflict Conflict) {
 	p.ensureParents(name)
-	op := OpCopy
+	ch := Change{Path: name, Kind: kind, Op: OpCopy, Conflict: conflict}
 	if c.Kind == Dir {
-		op = OpMkdir
+		ch.Op = OpMkdir
 		p.parents[name] = true
 	}
-	p.changes = append(p.changes, Change{Path: name, Kind: kind, Op: op, Conflict: conflict})
+	p.settle(&ch, c)
+	p.changes = append(p.changes, ch)
 }
 
 // ensureParents adds a change for each directory above name that the new
@@ -199,14 +218,16 @@ func (p *planner) ensureParents(name string) {
 	if p.next[dir].Kind != Absent {
 		c.Conflict = TypeClash
 	}
+	p.settle(&c, p.current[dir])
 	p.changes = append(p.changes, c)
 }
 
-// Conflicts returns the changes that carry a conflict.
+// Conflicts returns the changes whose conflict is not settled by the policy: the
+// local side wins there.
 func Conflicts(changes []Change) []Change {
 	var out []Change
 	for _, c := range changes {
-		if c.Conflict != NoConflict {
+		if c.Conflict != NoConflict && !c.Replaced {
 			out = append(out, c)
 		}
 	}
@@ -236,7 +257,7 @@ func Count(changes []Change) Counts {
 		case Ignored:
 			n.Ignored++
 		}
-		if c.Conflict != NoConflict {
+		if c.Conflict != NoConflict && !c.Replaced {
 			n.Conflicts++
 		}
 	}

@@ -19,6 +19,7 @@ import (
 	"io/fs"
 	"os"
 	"path"
+	"strings"
 	"syscall"
 
 	"github.com/hostctl/hostctl/internal/fsx"
@@ -131,8 +132,9 @@ type Tree struct {
 }
 
 // Hash fills in the digests that Plan needs: those of files that have the size
-// of their counterpart in another tree and are not the same inode. A file that
-// vanished meanwhile becomes absent.
+// of their counterpart in another tree and are not the same inode. The
+// counterpart of NAME.rpmnew is NAME as well. A file that vanished meanwhile
+// becomes absent.
 func Hash(ctx context.Context, trees ...Tree) error {
 	for i, t := range trees {
 		for name, n := range t.Snapshot {
@@ -162,9 +164,13 @@ func needsDigest(trees []Tree, self int, name string, n Node) bool {
 		return false
 	}
 	for i, t := range trees {
-		o := t.Snapshot[name]
-		if i != self && o.Kind == File && o.Size == n.Size && !sameInode(n, o) {
-			return true
+		if i == self {
+			continue
+		}
+		for _, other := range []string{name, name + newSuffix, strings.TrimSuffix(name, newSuffix)} {
+			if o := t.Snapshot[other]; o.Kind == File && o.Size == n.Size && !sameInode(n, o) {
+				return true
+			}
 		}
 	}
 	return false

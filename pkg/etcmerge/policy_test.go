@@ -1,0 +1,238 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package etcmerge
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	"pgregory.net/rapid"
+
+	"github.com/hostctl/hostctl/internal/testutil"
+)
+
+// mergeInto applies a policy to root/base, current and merged, which holds the new defaults.
+func mergeInto(t *testing.T, pol Policy, root string) []Change {
+	t.Helper()
+	current, merged := testutil.OpenDir(t, filepath.Join(root, "current")), testutil.OpenDir(t, filepath.Join(root, "merged"))
+	changes, err := pol.Compare(context.Background(), testutil.OpenDir(t, filepath.Join(root, "base")), current, merged)
+	testutil.Must(t, err)
+	vanished, err := Apply(context.Background(), current, merged, changes)
+	testutil.Must(t, err)
+	if len(vanished) > 0 {
+		t.Fatalf("vanished: %q", vanished)
+	}
+	return changes
+}
+
+// checkKept fails unless everything that was written locally is in the merged
+// tree, where the plan says, and every new default that collides is where the
+// plan says.
+func checkKept(t interface{ Errorf(string, ...any) }, changes []Change, base, current, next, merged map[string]string) {
+	at := map[string]string{}
+	for _, c := range changes {
+		if at[c.Path] = c.Path; c.Dest != "" {
+			at[c.Path] = c.Dest
+		}
+		if c.Saved != "" && merged[c.Saved] != next[c.Path] {
+			t.Errorf("%s: new default %q saved as %q", c.Path, next[c.Path], merged[c.Saved])
+		}
+		if c.Replaced && c.Conflict != NoConflict && merged[c.Path] != next[c.Path] {
+			t.Errorf("%s: %q instead of the new default %q", c.Path, merged[c.Path], next[c.Path])
+		}
+	}
+	for p, local := range current {
+		isFile := strings.HasPrefix(local, "-")
+		if isFile && local != base[p] && merged[at[p]] != local {
+			t.Errorf("%s: local %q is lost (base %q, next %q, merged at %q: %q)", p, local, base[p], next[p], at[p], merged[at[p]])
+		}
+	}
+}
+
+func policies() map[string]Policy {
+	return map[string]Policy{
+		"local":       {},
+		"save":        {SaveNew: true},
+		"replace":     {Replace: []string{"."}},
+		"replace-one": {SaveNew: true, Replace: []string{"/n", "n0007/"}},
+	}
+}
+
+// Under every policy, nothing that was written locally is lost, and what the
+// plan says about the new defaults is true.
+func TestPoliciesEveryCombination(t *testing.T) {
+	t.Parallel()
+	for policyName, pol := range policies() {
+		t.Run(policyName, func(t *testing.T) {
+			t.Parallel()
+			root := emptyTrees(t)
+			n := 0
+			for _, b := range shapes() {
+				for _, c := range shapes() {
+					for _, x := range shapes() {
+						name := fmt.Sprintf("n%04d", n)
+						n++
+						build(t, filepath.Join(root, "base"), name, b)
+						build(t, filepath.Join(root, "current"), name, c)
+						build(t, filepath.Join(root, "merged"), name, x)
+					}
+				}
+			}
+			lists := func(d string) map[string]string { return listing(t, filepath.Join(root, d)) }
+			base, current, next := lists("base"), lists("current"), lists("merged")
+			changes := mergeInto(t, pol, root)
+			checkKept(t, changes, base, current, next, lists("merged"))
+			if left := len(Conflicts(changes)); (left == 0) != (policyName == "replace") {
+				t.Errorf("%d conflicts are left", left)
+			}
+		})
+	}
+}
+
+func emptyTrees(t *testing.T) string {
+	t.Helper()
+	root := t.TempDir()
+	for _, d := range []string{"base", "current", "merged"} {
+		testutil.Must(t, os.Mkdir(filepath.Join(root, d), 0o755))
+	}
+	return root
+}
+
+// Deeper trees than the table has, by chance.
+func TestNothingIsLost(t *testing.T) {
+	t.Parallel()
+	names := []string{"a", "a.rpmnew", "a.rpmsave", "b", "b/c", "b/c/d", "b/c.rpmnew", "b.rpmsave", "b.rpmsave/c"}
+	gen := rapid.Custom(func(r *rapid.T) map[string]string {
+		tree := map[string]string{}
+		for _, n := range names {
+			switch parent := filepath.Dir(n); {
+			case parent != "." && tree[parent] != "dir":
+			case rapid.Bool().Draw(r, "dir"):
+				tree[n] = "dir"
+			default:
+				if text := rapid.SampledFrom([]string{"", "", "1", "2", "3"}).Draw(r, n); text != "" {
+					tree[n] = text
+				}
+			}
+		}
+		return tree
+	})
+	rapid.Check(t, func(r *rapid.T) {
+		root, err := os.MkdirTemp(t.TempDir(), "")
+		testutil.Must(t, err)
+		for _, d := range []string{"base", "current", "merged"} {
+			testutil.Must(t, os.Mkdir(filepath.Join(root, d), 0o755))
+			tree := gen.Draw(r, d)
+			for _, n := range names {
+				switch tree[n] {
+				case "":
+				case "dir":
+					testutil.Must(t, os.Mkdir(filepath.Join(root, d, n), 0o755))
+				default:
+					write(t, filepath.Join(root, d, n), tree[n], "")
+				}
+			}
+		}
+		var pol Policy
+		pol.SaveNew = rapid.Bool().Draw(r, "save")
+		pol.Replace = rapid.SliceOfN(rapid.SampledFrom(names), 0, 2).Draw(r, "replace")
+		lists := func(d string) map[string]string { return listing(t, filepath.Join(root, d)) }
+		base, current, next := lists("base"), lists("current"), lists("merged")
+		changes := mergeInto(t, pol, root)
+		checkKept(r, changes, base, current, next, lists("merged"))
+	})
+}
+
+// A saved default gives way to a newer one, but not if somebody edited it.
+func TestSavedDefaultOverTime(t *testing.T) {
+	t.Parallel()
+	for name, c := range map[string]struct {
+		edit string // of f.rpmnew after the first merge; "-" removes it
+		want map[string]string
+	}{
+		"untouched": {"", map[string]string{"f": "-rw-r--r-- mine", "f.rpmnew": "-rw-r--r-- v3"}},
+		"removed":   {"-", map[string]string{"f": "-rw-r--r-- mine", "f.rpmnew": "-rw-r--r-- v3"}},
+		"edited":    {"notes", map[string]string{"f": "-rw-r--r-- mine", "f.rpmnew": "-rw-r--r-- notes"}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			first := emptyTrees(t)
+			write(t, filepath.Join(first, "base/f"), "v1", "")
+			write(t, filepath.Join(first, "current/f"), "mine", "")
+			write(t, filepath.Join(first, "merged/f"), "v2", "")
+			mergeInto(t, Policy{SaveNew: true}, first)
+			second := emptyTrees(t)
+			testutil.Must(t, os.Remove(filepath.Join(second, "current")))
+			testutil.Must(t, os.Rename(filepath.Join(first, "merged"), filepath.Join(second, "current")))
+			write(t, filepath.Join(second, "base/f"), "v2", "")
+			write(t, filepath.Join(second, "merged/f"), "v3", "")
+			switch saved := filepath.Join(second, "current/f.rpmnew"); c.edit {
+			case "":
+			case "-":
+				testutil.Must(t, os.Remove(saved))
+			default:
+				write(t, saved, c.edit, "")
+			}
+			mergeInto(t, Policy{SaveNew: true}, second)
+			if d := cmp.Diff(c.want, listing(t, filepath.Join(second, "merged"))); d != "" {
+				t.Error(d)
+			}
+		})
+	}
+}
+
+// A file that vanishes before its default was moved aside leaves the default where it was.
+func TestVanishedWithSavedDefault(t *testing.T) {
+	t.Parallel()
+	root := emptyTrees(t)
+	write(t, filepath.Join(root, "base/f"), "v1", "")
+	write(t, filepath.Join(root, "current/f"), "mine", "")
+	write(t, filepath.Join(root, "merged/f"), "v2", "")
+	cur, merged := testutil.OpenDir(t, filepath.Join(root, "current")), testutil.OpenDir(t, filepath.Join(root, "merged"))
+	changes, err := Policy{SaveNew: true}.Compare(context.Background(), testutil.OpenDir(t, filepath.Join(root, "base")), cur, merged)
+	testutil.Must(t, err)
+	testutil.Must(t, os.Remove(filepath.Join(root, "current/f")))
+	vanished, err := Apply(context.Background(), cur, merged, changes)
+	testutil.Must(t, err)
+	if len(vanished) != 1 {
+		t.Errorf("vanished: %q", vanished)
+	}
+	if d := cmp.Diff(map[string]string{"f": "-rw-r--r-- v2"}, listing(t, filepath.Join(root, "merged"))); d != "" {
+		t.Error(d)
+	}
+}
+
+// BenchmarkMerge compares and merges an /etc of 5,000 files, 100 of them edited.
+func BenchmarkMerge(b *testing.B) {
+	root := b.TempDir()
+	for _, d := range []string{"base", "current", "next"} {
+		for i := range 5000 {
+			dir := filepath.Join(root, d, fmt.Sprintf("dir%02d", i%100))
+			testutil.Must(b, os.MkdirAll(dir, 0o755))
+			text := strings.Repeat(fmt.Sprintf("line %d\n", i), 200)
+			if d == "current" && i%50 == 0 || d == "next" && i%70 == 0 {
+				text += d
+			}
+			testutil.Must(b, os.WriteFile(filepath.Join(dir, fmt.Sprintf("f%04d", i)), []byte(text), 0o644))
+		}
+	}
+	base, current, next := testutil.OpenDir(b, root+"/base"), testutil.OpenDir(b, root+"/current"), testutil.OpenDir(b, root+"/next")
+	for b.Loop() {
+		changes, err := Policy{SaveNew: true}.Compare(context.Background(), base, current, next)
+		testutil.Must(b, err)
+		b.StopTimer()
+		merged := filepath.Join(root, "merged")
+		testutil.Must(b, os.RemoveAll(merged))
+		testutil.Must(b, os.Mkdir(merged, 0o755))
+		to := testutil.OpenDir(b, merged)
+		testutil.Must(b, CopyTree(context.Background(), next, to))
+		b.StartTimer()
+		_, err = Apply(context.Background(), current, to, changes)
+		testutil.Must(b, err)
+	}
+}
