@@ -8,6 +8,7 @@ ignore ./build
 require (
 	github.com/BurntSushi/toml v1.6.0
 	github.com/ProtonMail/go-crypto v1.5.2
+	github.com/aymanbagabas/go-udiff v0.4.1
 	github.com/cavaliergopher/rpm v1.3.0
 	github.com/cloudflare/circl v1.6.3
 	github.com/godbus/dbus/v5 v5.2.4

@@ -206,6 +206,11 @@ func (d *Dir) RenameNoReplace(old string, nd *Dir, name string) error {
 	return d.two("rename", old, nd, name, sys.RenameNoReplace)
 }
 
+// Exchange swaps old and name in nd in one step; both must exist.
+func (d *Dir) Exchange(old string, nd *Dir, name string) error {
+	return d.two("exchange", old, nd, name, sys.RenameExchange)
+}
+
 // Remove deletes a file or an empty directory.
 func (d *Dir) Remove(name string) error {
 	return d.parent("remove", name, func(fd int, base string) error {

@@ -98,6 +98,11 @@ func RenameNoReplace(olddir int, old string, newdir int, name string) error {
 	return unix.Renameat2(olddir, old, newdir, name, unix.RENAME_NOREPLACE)
 }
 
+// RenameExchange swaps two names; both must exist.
+func RenameExchange(olddir int, old string, newdir int, name string) error {
+	return unix.Renameat2(olddir, old, newdir, name, unix.RENAME_EXCHANGE)
+}
+
 // Linkat makes a hard link without following a link.
 func Linkat(olddir int, old string, newdir int, name string) error {
 	return unix.Linkat(olddir, old, newdir, name, 0)
