@@ -87,30 +87,30 @@ func describe(d *fsx.Dir, name string) (thing, error) {
 }
 
 // Reset puts the default of a name, with all below it, in the place of the local
-// version, which stays beside it as NAME.rpmsave; saved is that name, empty if
-// there was none. A local version that equals the default is left alone. The name
-// exists at every moment if it did before; after a crash a directory
-// .reset-NAME-RANDOM may be left.
-func Reset(ctx context.Context, defaults, current *fsx.Dir, name string) (saved string, err error) {
+// version, which stays beside it as NAME.rpmsave: saved is that name, empty if
+// there was no local version. If nothing differs from the default, nothing is done
+// and changed is false. The name exists at every moment if it did before; after a
+// crash a directory .reset-NAME-RANDOM may be left.
+func Reset(ctx context.Context, defaults, current *fsx.Dir, name string) (saved string, changed bool, err error) {
 	name = path.Clean(strings.TrimPrefix(name, "/"))
 	if name == "." || !fs.ValidPath(name) {
-		return "", fmt.Errorf("reset %q: name a file or directory below /etc", name)
+		return "", false, fmt.Errorf("reset %q: name a file or directory below /etc", name)
 	}
 	changes, err := Local(ctx, defaults, current)
 	if err != nil {
-		return "", err
+		return "", false, err
 	}
 	if !touches(changes, name) {
 		ok, err := defaults.Exists(name)
 		if err == nil && !ok {
 			err = fmt.Errorf("reset %s: %w: neither a default nor a local file", name, fs.ErrNotExist)
 		}
-		return "", err
+		return "", false, err
 	}
 	if saved, err = reset(ctx, defaults, current, name); err != nil {
-		return "", fmt.Errorf("reset %s: %w", name, err)
+		return "", false, fmt.Errorf("reset %s: %w", name, err)
 	}
-	return saved, nil
+	return saved, true, nil
 }
 
 // touches reports whether a change is at a name, below it or, as its removal, above it.

@@ -57,7 +57,7 @@ func TestReset(t *testing.T) {
 			build(t, root+"/base", "n", b)
 			build(t, root+"/current", "n", c)
 			def, local := listing(t, root+"/base"), listing(t, root+"/current")
-			saved, err := Reset(context.Background(), testutil.OpenDir(t, root+"/base"), testutil.OpenDir(t, root+"/current"), "n")
+			saved, changed, err := Reset(context.Background(), testutil.OpenDir(t, root+"/base"), testutil.OpenDir(t, root+"/current"), "n")
 			if b == "" && c == "" {
 				if !errors.Is(err, fs.ErrNotExist) {
 					t.Errorf("nothing there: %v", err)
@@ -81,6 +81,9 @@ func TestReset(t *testing.T) {
 			if d := cmp.Diff(want, listing(t, root+"/current")); d != "" || err != nil {
 				t.Errorf("%q over %q: %v\n%s", b, c, err, d)
 			}
+			if changed == cmp.Equal(def, local) {
+				t.Errorf("%q over %q: changed = %v", b, c, changed)
+			}
 		}
 	}
 }
@@ -93,14 +96,14 @@ func TestResetTaken(t *testing.T) {
 		write(t, filepath.Join(root, d), text, "")
 	}
 	base, current := testutil.OpenDir(t, root+"/base"), testutil.OpenDir(t, root+"/current")
-	if saved, err := Reset(context.Background(), base, current, "/f"); saved != "f.rpmsave.1" || err != nil {
+	if saved, changed, err := Reset(context.Background(), base, current, "/f"); saved != "f.rpmsave.1" || !changed || err != nil {
 		t.Errorf("saved %q, %v", saved, err)
 	}
-	if _, err := Reset(context.Background(), base, current, "d/x"); !errors.Is(err, fs.ErrNotExist) || !strings.Contains(err.Error(), "reset that instead") {
+	if _, _, err := Reset(context.Background(), base, current, "d/x"); !errors.Is(err, fs.ErrNotExist) || !strings.Contains(err.Error(), "reset that instead") {
 		t.Errorf("below a removed directory: %v", err)
 	}
 	for _, bad := range []string{"", "/", "../etc/f", "a/../../f"} {
-		if _, err := Reset(context.Background(), base, current, bad); err == nil {
+		if _, _, err := Reset(context.Background(), base, current, bad); err == nil {
 			t.Errorf("%q was accepted", bad)
 		}
 	}
