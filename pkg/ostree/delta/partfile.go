@@ -54,6 +54,9 @@ func openPart(r io.ReaderAt, size int64) (*partData, error) {
 		}
 		ends[i] = int64(n)
 	}
+	if opsEnd := size - 3*w; int64(len(partFrame(ends[0], ends[1]-ends[0], ends[2]-ends[1], opsEnd-ends[2]))) != 3*w {
+		return nil, fmt.Errorf("%w: part: framing offsets of %d bytes, narrower ones would do", ErrCorrupt, w)
+	}
 	if ends[1] > maxTables || ends[0]%modeSize != 0 {
 		return nil, fmt.Errorf("%w: part: tables of %d bytes", ErrCorrupt, ends[1])
 	}
