@@ -4,6 +4,7 @@ package fetch
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"hash"
@@ -162,6 +163,10 @@ func request(ctx context.Context, c *http.Client, address string, offset int64) 
 	resp, err := c.Do(req)
 	var named *url.Error
 	if errors.As(err, &named) {
+		var untrusted *tls.CertificateVerificationError
+		if errors.As(err, &untrusted) {
+			return nil, permanent{named.Err}
+		}
 		return nil, named.Err // the caller names the address
 	}
 	if err != nil {

@@ -39,6 +39,8 @@ var (
 	ErrChecksum = errors.New("checksum mismatch")
 	// ErrNotFound is wrapped where no source has the file.
 	ErrNotFound = errors.New("not found")
+	// ErrOffline is wrapped where a file would have to be downloaded although that is forbidden.
+	ErrOffline = errors.New("network use is switched off")
 	// ErrBadURL is wrapped for addresses that are not supported.
 	ErrBadURL = errors.New("unsupported address")
 )
@@ -89,6 +91,8 @@ type Item struct {
 	Size int64
 	// Name stands in messages and progress events; the first URL if empty.
 	Name string
+	// Client is used for this item instead of that of the options.
+	Client *http.Client
 }
 
 func (i Item) name() string {
@@ -134,6 +138,8 @@ type Options struct {
 	Progress progress.Func
 	// MaxSize bounds a download whose size is unknown; default 4 GiB.
 	MaxSize int64
+	// Offline uses what is in the cache or local, and fails for the rest.
+	Offline bool
 }
 
 func (o Options) withDefaults() Options {
@@ -226,6 +232,12 @@ func from(ctx context.Context, cache *fsx.Dir, item Item, u string, o Options, t
 		return File{}, err
 	} else if ok {
 		return inPlace(ctx, item, p, t)
+	}
+	if o.Offline {
+		return File{}, ErrOffline
+	}
+	if item.Client != nil {
+		o.Client = item.Client
 	}
 	return download(ctx, cache, item, u, o, t)
 }

@@ -50,8 +50,8 @@ const (
 type Dep struct {
 	Name  string
 	Flags DepFlags
+	Rich  bool // beside Flags, where it takes no room: there are millions of these
 	EVR   EVR
-	Rich  bool
 }
 
 // Sense gives the comparison bits only.

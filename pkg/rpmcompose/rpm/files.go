@@ -124,7 +124,7 @@ func (p *Package) Files() []File {
 	devs, inodes, colors, states := h.Uint32s(TagFileDevices), h.Uint32s(TagFileInodes), h.Uint32s(TagFileColors), h.Uint32s(TagFileStates)
 	digests, links := h.Strings(TagFileDigests), h.Strings(TagFileLinktos)
 	users, groups := h.Strings(TagFileUserName), h.Strings(TagFileGroupName)
-	langs, caps, sigs := h.Strings(TagFileLangs), h.Strings(TagFileCaps), h.Strings(TagFileSignatures)
+	langs, caps, sigs := h.Strings(TagFileLangs), h.Strings(TagFileCaps), p.fileSignatures(len(paths))
 	for i := range files {
 		sig, _ := hex.DecodeString(at(sigs, i))
 		files[i] = File{
@@ -139,6 +139,19 @@ func (p *Package) Files() []File {
 		}
 	}
 	return files
+}
+
+// fileSignatures gives the IMA signatures in hexadecimal. A package file has them in its signature header,
+// where a list of another length than the files' says nothing.
+func (p *Package) fileSignatures(files int) []string {
+	if list := p.Header.Strings(TagFileSignatures); list != nil || p.Signature == nil {
+		return list
+	}
+	list := p.Signature.Strings(SigTagFileSignatures)
+	if len(list) != files {
+		return nil
+	}
+	return list
 }
 
 func at[T any](list []T, i int) T {

@@ -5,16 +5,11 @@ package rpmmd
 import (
 	"context"
 	"encoding/xml"
-	"errors"
-	"os"
-	"path/filepath"
-	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/hostctl/hostctl/internal/testutil"
-	"github.com/hostctl/hostctl/pkg/rpmcompose/fetch"
 	"github.com/hostctl/hostctl/pkg/rpmcompose/rpm"
 )
 
@@ -130,53 +125,4 @@ func sameAsEncodingXML(t *testing.T, m *Metadata) {
 			}
 		}
 	}
-}
-
-// TestCorpusRepositories loads every repository of the collection. Those made broken on purpose must give
-// an error that says so; nothing may be accepted or refused by accident.
-func TestCorpusRepositories(t *testing.T) {
-	t.Parallel()
-	root := testutil.Corpus(t, "yum-repos")
-	found := 0
-	err := filepath.WalkDir(root, func(p string, d os.DirEntry, err error) error {
-		if err != nil || d.Name() != "repomd.xml" || filepath.Base(filepath.Dir(p)) != "repodata" {
-			return err
-		}
-		found++
-		base := filepath.Dir(filepath.Dir(p))
-		rel, _ := filepath.Rel(root, base)
-		m, err := Load(context.Background(), Repo{ID: "r", BaseURLs: []string{base}}, testutil.OpenDir(t, t.TempDir()), Options{})
-		n := refused
-		if m != nil {
-			n = len(m.Packages)
-		}
-		if want, known := repositories[rel]; known && n != want {
-			t.Errorf("%s: %d packages, want %d: %v", rel, n, want, err)
-		}
-		if err != nil && !errors.Is(err, ErrSyntax) && !errors.Is(err, fetch.ErrChecksum) && !errors.Is(err, fetch.ErrNotFound) && !strings.Contains(err.Error(), "unsupported") {
-			t.Errorf("%s: %v", rel, err)
-		}
-		return nil
-	})
-	if err != nil || found < 10 {
-		t.Fatalf("%d repositories, %v", found, err)
-	}
-}
-
-// refused stands for the number of packages of a repository that must not load.
-const refused = -1
-
-// repositories says what some of the collection must give; the rest only must not fail oddly.
-var repositories = map[string]int{
-	"createrepo_c/tests/testdata/repo_00":                      0,
-	"createrepo_c/tests/testdata/repo_02":                      2,
-	"createrepo_c/tests/testdata/repo_with_duplicate_packages": 4,
-	"dnf4/repos/rpm":                               9,
-	"libdnf/tests/gpg-asc":                         refused, // no primary list
-	"libdnf/tests/gpg-no-asc":                      refused, // empty repomd.xml
-	"libdnf/tests/hawkey/yum":                      2,
-	"librepo/test_data/repo_yum_01":                1,
-	"librepo/test_data/repo_yum_03":                21,
-	"osbuild-testrepo-centos-stream9":              1125,
-	"dnf5/test/data/repos-repomd/repomd-repo1-gpg": 3,
 }

@@ -3,12 +3,15 @@
 package rpmmd
 
 import (
+	"bytes"
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
+	"net/http"
 	"sync"
 
 	"github.com/hostctl/hostctl/internal/fsx"
@@ -34,7 +37,9 @@ type Metadata struct {
 	// Packages are in file order.
 	Packages []Package
 
-	base    string // the address that answered
+	base    string           // the address that answered
+	digests []fetch.Checksum // of repomd.xml after the metalink, any of them
+	client  *http.Client
 	cache   *fsx.Dir
 	options Options
 	lists   map[string]list
@@ -57,9 +62,16 @@ func Load(ctx context.Context, repo Repo, cache *fsx.Dir, o Options) (*Metadata,
 	return m, nil
 }
 
-func (m *Metadata) load(ctx context.Context) error {
+func (m *Metadata) load(ctx context.Context) (err error) {
+	if m.client, err = m.Repo.Client(m.options); err != nil {
+		return err
+	}
 	if err := m.findBase(ctx); err != nil {
 		return err
+	}
+	primary, _ := m.list("primary")
+	if m.Packages, err = m.readParsed(primary); err == nil {
+		return nil
 	}
 	data, err := m.readText(ctx, "primary")
 	if err != nil {
@@ -67,13 +79,46 @@ func (m *Metadata) load(ctx context.Context) error {
 	}
 	m.Packages, err = ParsePrimary(data, m.Repo.ID)
 	if err != nil {
-		return fmt.Errorf("%s: %w", m.lists["primary"].location, err)
+		return fmt.Errorf("%s: %w", primary.location, err)
+	}
+	if len(data) >= minParsed {
+		m.keepParsed(primary)
 	}
 	return nil
 }
 
+// minParsed is the size of a list that is worth keeping in its parsed form, in bytes.
+const minParsed = 1 << 20
+
+// readParsed looks for the parsed form in the cache. Any error means that the list has to be read.
+func (m *Metadata) readParsed(l list) ([]Package, error) {
+	if _, err := l.checksum.Hash(); err != nil || m.cache == nil {
+		return nil, errors.Join(fs.ErrNotExist, err)
+	}
+	data, err := m.cache.ReadFile(parsedName(l.checksum), maxParsed)
+	if err != nil {
+		return nil, err
+	}
+	return decodeParsed(data, m.Repo.ID)
+}
+
+// keepParsed writes the parsed form. That the disk is full, say, is no reason to fail: it only saves time.
+func (m *Metadata) keepParsed(l list) {
+	data, ok := encodeParsed(m.Packages)
+	if !ok || m.cache == nil {
+		return
+	}
+	err := m.cache.MkdirAll("parsed", 0o755)
+	if err == nil {
+		err = m.cache.WriteFileAtomic(parsedName(l.checksum), data, 0o644)
+	}
+	if err != nil && m.options.Log != nil {
+		m.options.Log.Debug("parsed list is not kept", "repository", m.Repo.ID, "error", err)
+	}
+}
+
 func (m *Metadata) fetchOptions() fetch.Options {
-	return fetch.Options{Client: m.options.Client, Log: m.options.Log, Progress: m.options.Progress}
+	return fetch.Options{Client: m.client, Log: m.options.Log, Progress: m.options.Progress, Offline: m.options.Offline}
 }
 
 // findBase reads repomd.xml from the first address that answers with a good one.
@@ -101,9 +146,12 @@ func (m *Metadata) readRepomd(ctx context.Context, base string) error {
 	if err != nil {
 		return err
 	}
-	data, err := fetch.Get(ctx, address, maxRepomd, m.fetchOptions())
+	data, err := m.get(ctx, address, maxRepomd)
 	if err != nil {
 		return err
+	}
+	if err := m.checkMetalink(data); err != nil {
+		return fmt.Errorf("read %s: %w", address, err)
 	}
 	if m.Repo.RepoGPGCheck {
 		if err := m.checkSignature(ctx, address, data); err != nil {
@@ -114,7 +162,7 @@ func (m *Metadata) readRepomd(ctx context.Context, base string) error {
 	if err != nil {
 		return fmt.Errorf("read %s: %w", address, err)
 	}
-	if _, ok := m.lists["primary"]; !ok {
+	if !m.Has("primary") {
 		return fmt.Errorf("read %s: no primary list: %w", address, ErrSyntax)
 	}
 	sum := sha256.Sum256(data)
@@ -124,14 +172,14 @@ func (m *Metadata) readRepomd(ctx context.Context, base string) error {
 
 // checkSignature demands a good repomd.xml.asc beside repomd.xml.
 func (m *Metadata) checkSignature(ctx context.Context, address string, data []byte) error {
-	sig, err := fetch.Get(ctx, address+".asc", maxSignature, m.fetchOptions())
+	sig, err := m.get(ctx, address+".asc", maxSignature)
 	if errors.Is(err, fetch.ErrNotFound) {
 		return fmt.Errorf("%w: %w", ErrSignature, err)
 	}
 	if err != nil {
 		return err
 	}
-	kr, err := m.Repo.Keyring(ctx, m.options)
+	kr, err := m.Repo.keyring(func(address string) ([]byte, error) { return m.get(ctx, address, maxKeyFile) })
 	if err != nil {
 		return err
 	}
@@ -143,9 +191,19 @@ func (m *Metadata) checkSignature(ctx context.Context, address string, data []by
 
 // Keyring reads the repository's keys: those of its gpgkey addresses and its own Keys.
 func (r *Repo) Keyring(ctx context.Context, o Options) (*rpm.Keyring, error) {
+	client, err := r.Client(o)
+	if err != nil {
+		return nil, err
+	}
+	return r.keyring(func(address string) ([]byte, error) {
+		return fetch.Get(ctx, address, maxKeyFile, fetch.Options{Client: client, Log: o.Log})
+	})
+}
+
+func (r *Repo) keyring(get func(address string) ([]byte, error)) (*rpm.Keyring, error) {
 	files := append([][]byte(nil), r.Keys...)
 	for _, address := range r.GPGKeys {
-		data, err := fetch.Get(ctx, address, maxKeyFile, fetch.Options{Client: o.Client, Log: o.Log})
+		data, err := get(address)
 		if err != nil {
 			return nil, fmt.Errorf("read key of repository %s: %w", r.ID, err)
 		}
@@ -160,22 +218,32 @@ func (r *Repo) Keyring(ctx context.Context, o Options) (*rpm.Keyring, error) {
 
 // Has says whether the repository offers a list, such as "filelists", "group" or "updateinfo".
 func (m *Metadata) Has(kind string) bool {
-	_, ok := m.lists[kind]
+	_, ok := m.list(kind)
 	return ok
+}
+
+// list finds a list under its own name, or the zchunk form where that is all there is.
+func (m *Metadata) list(kind string) (list, bool) {
+	l, ok := m.lists[kind]
+	if !ok {
+		l, ok = m.lists[kind+"_zck"]
+	}
+	return l, ok
 }
 
 // readText brings a list, verifies it and gives its decompressed text. The size that repomd.xml promises
 // bounds what a small compressed file may grow to.
 func (m *Metadata) readText(ctx context.Context, kind string) ([]byte, error) {
-	l, ok := m.lists[kind]
+	l, ok := m.list(kind)
 	if !ok {
 		return nil, fmt.Errorf("list %s: %w", kind, ErrNoList)
 	}
-	address, err := fetch.Join(m.base, l.location)
+	addresses, err := m.addresses(l.location)
 	if err != nil {
 		return nil, err
 	}
-	item := fetch.Item{URLs: []string{address}, Checksum: l.checksum, Size: l.size, Name: kind + " list"}
+	address := addresses[0]
+	item := fetch.Item{URLs: addresses, Checksum: l.checksum, Size: l.size, Name: kind + " list"}
 	files, err := fetch.Fetch(ctx, m.cache, []fetch.Item{item}, m.fetchOptions())
 	if err != nil {
 		return nil, err
@@ -193,15 +261,19 @@ func (l list) open(file fetch.File) ([]byte, error) {
 		return nil, err
 	}
 	defer f.Close()
+	limit := int64(maxList)
+	if l.openSize > 0 {
+		limit = min(limit, l.openSize)
+	}
+	magic := make([]byte, len(zchunkMagic))
+	if n, _ := f.ReadAt(magic, 0); string(magic[:n]) == zchunkMagic {
+		return l.openZchunk(f, file.Size, limit)
+	}
 	z, err := rpm.Decompress(f, "")
 	if err != nil {
 		return nil, err
 	}
 	defer z.Close()
-	limit := int64(maxList)
-	if l.openSize > 0 {
-		limit = min(limit, l.openSize)
-	}
 	buf := make([]byte, 0, min(limit, 1<<20)+1)
 	if l.openSize > 0 && l.openSize <= 64*max(file.Size, 1) {
 		buf = make([]byte, 0, min(limit, 256<<20)+1)
@@ -222,28 +294,70 @@ func (l list) open(file fetch.File) ([]byte, error) {
 			return nil, fmt.Errorf("offset %d: %w: %w", len(buf), ErrSyntax, err)
 		}
 	}
-	if l.openSize > 0 && int64(len(buf)) != l.openSize {
-		return nil, fmt.Errorf("%d bytes where repomd.xml promises %d: %w", len(buf), l.openSize, fetch.ErrChecksum)
+	return buf, l.checkOpenSize(buf)
+}
+
+func (l list) checkOpenSize(text []byte) error {
+	if l.openSize > 0 && int64(len(text)) != l.openSize {
+		return fmt.Errorf("%d bytes where repomd.xml promises %d: %w", len(text), l.openSize, fetch.ErrChecksum)
 	}
-	return buf, nil
+	return nil
+}
+
+// openZchunk gives the text of a zchunk file. A list named X.xml.gz.zck holds a compressed file.
+func (l list) openZchunk(f io.ReaderAt, size, limit int64) ([]byte, error) {
+	raw := make([]byte, min(size, maxList))
+	if _, err := f.ReadAt(raw, 0); err != nil && !errors.Is(err, io.EOF) {
+		return nil, err
+	}
+	text, err := readZchunk(raw, limit)
+	if err != nil {
+		return nil, err
+	}
+	if err := l.checkOpenSize(text); err != nil {
+		return nil, err
+	}
+	z, err := rpm.Decompress(bytes.NewReader(text), "")
+	if err != nil {
+		return nil, fmt.Errorf("%w: %w", ErrSyntax, err)
+	}
+	defer z.Close()
+	inner, err := io.ReadAll(io.LimitReader(z, maxList+1))
+	if err != nil || len(inner) > maxList {
+		return nil, fmt.Errorf("read compressed list in zchunk: %w", errors.Join(ErrSyntax, err))
+	}
+	return inner, nil
 }
 
 // Item gives what [fetch.Fetch] needs to bring a package file.
 func (m *Metadata) Item(p *Package) (fetch.Item, error) {
-	item := fetch.Item{Checksum: p.Checksum, Size: p.Size, Name: p.NEVRA.String()}
-	bases := append([]string{m.base}, m.Repo.BaseURLs...)
+	item := fetch.Item{Checksum: p.Checksum, Size: p.Size, Name: p.NEVRA.String(), Client: m.client}
+	var err error
 	if p.Base != "" {
-		bases = []string{p.Base}
+		var u string
+		u, err = fetch.Join(p.Base, p.Location)
+		item.URLs = []string{u}
+	} else {
+		item.URLs, err = m.addresses(p.Location)
 	}
-	for i, b := range bases {
+	if err != nil {
+		return fetch.Item{}, fmt.Errorf("locate %s of repository %s: %w", p.NEVRA, m.Repo.ID, err)
+	}
+	return item, nil
+}
+
+// addresses are where a file of the repository lies: at the mirror that answered first, then at the others.
+func (m *Metadata) addresses(location string) ([]string, error) {
+	var out []string
+	for i, b := range append([]string{m.base}, m.Repo.BaseURLs...) {
 		if i > 0 && b == m.base {
 			continue
 		}
-		u, err := fetch.Join(b, p.Location)
+		u, err := fetch.Join(b, location)
 		if err != nil {
-			return fetch.Item{}, fmt.Errorf("locate %s of repository %s: %w", p.NEVRA, m.Repo.ID, err)
+			return nil, err
 		}
-		item.URLs = append(item.URLs, u)
+		out = append(out, u)
 	}
-	return item, nil
+	return out, nil
 }

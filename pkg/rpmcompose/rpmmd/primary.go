@@ -3,8 +3,12 @@
 package rpmmd
 
 import (
+	"bytes"
 	"fmt"
+	"runtime"
+	"slices"
 	"strconv"
+	"sync"
 	"time"
 
 	"github.com/hostctl/hostctl/pkg/rpmcompose/fetch"
@@ -16,27 +20,89 @@ type primaryReader struct {
 	s      scanner
 	repoID string
 	intern map[string]string
+
+	recent  [8]string // what was read last: most versions repeat at once
+	oldest  int
+	scratch []rpm.Dep
+	files   []string
 }
 
 // ParsePrimary reads the text of a primary.xml. The packages of another type than "rpm" are left out.
 //
 // An error gives the offset and wraps [ErrSyntax].
 func ParsePrimary(data []byte, repoID string) ([]Package, error) {
-	r := &primaryReader{s: scanner{b: data}, repoID: repoID, intern: make(map[string]string, 1<<12)}
-	var out []Package
-	if tok, err := r.s.next(); err != nil || tok != tokenStart || string(r.s.name) != "metadata" {
-		return nil, fmt.Errorf("read primary list: no <metadata> element: %w", orSyntax(err))
+	parts := splitPackages(data)
+	lists := make([][]Package, len(parts))
+	errs := make([]error, len(parts))
+	var wg sync.WaitGroup
+	for i, p := range parts {
+		wg.Go(func() { lists[i], errs[i] = parsePart(p, repoID) })
 	}
-	var count int64
-	if err := r.attrInt("packages", &count); err != nil {
-		return nil, fmt.Errorf("read primary list: %w", err)
+	wg.Wait()
+	// The first error in order of the text does not depend on how it was cut.
+	for _, err := range errs {
+		if err != nil {
+			return nil, fmt.Errorf("read primary list: %w", err)
+		}
 	}
-	// The count is only a hint: no package takes less than these bytes.
-	out = make([]Package, 0, min(count, int64(len(data))/256+1))
+	return slices.Concat(lists...), nil
+}
+
+// part is a piece of the list that starts at a <package> element and ends before one, except at both ends.
+type part struct {
+	text        []byte
+	from        int // offset in the whole text
+	first, last bool
+}
+
+// minPart is how much text makes a part worth a goroutine, in bytes.
+const minPart = 4 << 20
+
+// splitPackages cuts a large list between packages. Where comments or CDATA could hold what looks like a
+// package, it is read in one piece.
+func splitPackages(data []byte) []part {
+	n := min(len(data)/minPart, runtime.GOMAXPROCS(0))
+	if n < 2 || bytes.Contains(data, []byte("<!")) {
+		return []part{{data, 0, true, true}}
+	}
+	cuts := []int{0}
+	for i := 1; i < n; i++ {
+		at := max(len(data)/n*i, cuts[len(cuts)-1])
+		k := bytes.Index(data[at:], []byte("<package "))
+		if k < 0 {
+			break
+		}
+		cuts = append(cuts, at+k)
+	}
+	out := make([]part, len(cuts))
+	for i, c := range cuts {
+		end := len(data)
+		if i+1 < len(cuts) {
+			end = cuts[i+1]
+		}
+		out[i] = part{data[c:end], c, i == 0, i+1 == len(cuts)}
+	}
+	return out
+}
+
+func parsePart(p part, repoID string) ([]Package, error) {
+	r := &primaryReader{s: scanner{b: p.text, from: p.from, open: !p.last}, repoID: repoID, intern: make(map[string]string, 1<<12)}
+	if p.first {
+		if tok, err := r.s.next(); err != nil || tok != tokenStart || string(r.s.name) != "metadata" {
+			return nil, fmt.Errorf("no <metadata> element: %w", orSyntax(err))
+		}
+		var count int64
+		if err := r.attrInt("packages", &count); err != nil {
+			return nil, err
+		}
+	} else {
+		r.s.depth = 1
+	}
+	out := make([]Package, 0, bytes.Count(p.text, []byte("<package ")))
 	for {
 		tok, err := r.s.next()
 		if err != nil {
-			return nil, fmt.Errorf("read primary list: %w", err)
+			return nil, err
 		}
 		if tok == tokenEOF {
 			return out, nil
@@ -46,14 +112,14 @@ func ParsePrimary(data []byte, repoID string) ([]Package, error) {
 		}
 		if string(r.s.name) != "package" || !r.attrIs("type", "rpm") {
 			if err := r.s.skip(); err != nil {
-				return nil, fmt.Errorf("read primary list: %w", err)
+				return nil, err
 			}
 			continue
 		}
 		out = append(out, Package{RepoID: repoID})
-		p := &out[len(out)-1]
-		if err := r.pkg(p); err != nil {
-			return nil, fmt.Errorf("read primary list: package %d (%s): %w", len(out), p.NEVRA, err)
+		k := &out[len(out)-1]
+		if err := r.pkg(k); err != nil {
+			return nil, fmt.Errorf("package %s: %w", k.NEVRA, err)
 		}
 	}
 }
@@ -76,6 +142,19 @@ func (r *primaryReader) attrIs(want, value string) bool {
 
 // str replaces entities and gives the one copy of a text.
 func (r *primaryReader) str(b []byte) (string, error) {
+	for _, s := range r.recent {
+		if s == string(b) {
+			return s, nil
+		}
+	}
+	s, err := r.lookUp(b)
+	if bytes.IndexByte(b, '&') < 0 {
+		r.recent[r.oldest], r.oldest = s, (r.oldest+1)%len(r.recent)
+	}
+	return s, err
+}
+
+func (r *primaryReader) lookUp(b []byte) (string, error) {
 	b, err := unescape(b)
 	if err != nil {
 		return "", err
@@ -220,7 +299,12 @@ func (r *primaryReader) attrInt(want string, dst *int64) error {
 
 // format reads the <format> element: dependencies and the short file list.
 func (r *primaryReader) format(p *Package) error {
-	return r.children(func() error { return r.formatChild(p) })
+	r.files = r.files[:0]
+	err := r.children(func() error { return r.formatChild(p) })
+	if len(r.files) > 0 {
+		p.Files = slices.Clone(r.files)
+	}
+	return err
 }
 
 func (r *primaryReader) formatChild(p *Package) error {
@@ -236,39 +320,45 @@ func (r *primaryReader) formatChild(p *Package) error {
 		if err := r.textInto(&name); err != nil {
 			return err
 		}
-		p.Files = append(p.Files, name)
+		r.files = append(r.files, name)
 		return nil
 	case "provides":
-		return r.deps(&p.Provides)
+		return r.depList(&p.Provides)
 	case "requires":
-		return r.deps(&p.Requires)
+		return r.depList(&p.Requires)
 	case "conflicts":
-		return r.deps(&p.Conflicts)
+		return r.depList(&p.Conflicts)
 	case "obsoletes":
-		return r.deps(&p.Obsoletes)
+		return r.depList(&p.Obsoletes)
 	case "recommends":
-		return r.deps(&p.Recommends)
+		return r.depList(&p.Recommends)
 	case "suggests":
-		return r.deps(&p.Suggests)
+		return r.depList(&p.Suggests)
 	case "supplements":
-		return r.deps(&p.Supplements)
+		return r.depList(&p.Supplements)
 	case "enhances":
-		return r.deps(&p.Enhances)
+		return r.depList(&p.Enhances)
 	}
 	return r.s.skip()
 }
 
-func (r *primaryReader) deps(dst *[]rpm.Dep) error {
-	return r.children(func() error {
+func (r *primaryReader) depList(dst *[]rpm.Dep) error {
+	r.scratch = r.scratch[:0]
+	err := r.children(func() error {
 		if string(r.s.name) == "entry" {
 			d, err := r.dep(r.s.attrs)
 			if err != nil {
 				return err
 			}
-			*dst = append(*dst, d)
+			r.scratch = append(r.scratch, d)
 		}
 		return r.s.skip()
 	})
+	if err == nil && len(r.scratch) > 0 {
+		*dst = append(*dst, r.scratch...)
+		*dst = slices.Clip(*dst)
+	}
+	return err
 }
 
 func (r *primaryReader) dep(attrs []byte) (rpm.Dep, error) {

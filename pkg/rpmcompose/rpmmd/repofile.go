@@ -130,6 +130,8 @@ func (r *Repo) set(key, value string) (err error) {
 		r.Priority, err = parseInt(value)
 	case "cost":
 		r.Cost, err = parseInt(value)
+	default:
+		_, err = r.Transport.set(key, value)
 	}
 	return err
 }

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
 // Package rpmmd reads package repositories: .repo files, repomd.xml with its signature, and the primary,
-// filelists, comps and updateinfo lists that it names.
+// filelists, comps, updateinfo and modules lists that it names, in every compression including zchunk.
 //
 // [Load] verifies repomd.xml (where the repository asks for it) and every list's checksum before it is
 // parsed, and keeps the lists in a cache keyed by checksum. Metadata is hostile input: sizes are bounded,
@@ -52,6 +52,8 @@ type Repo struct {
 	ModuleHotfixes    bool
 	// Keys holds further trusted keys, armored or binary.
 	Keys [][]byte
+	// Transport is how the repository is reached.
+	Transport Transport
 }
 
 // DefaultPriority and DefaultCost are what a repository has that sets none.
@@ -69,6 +71,8 @@ type Options struct {
 	Time time.Time
 	// AllowSHA1 accepts signatures over SHA-1 hashes.
 	AllowSHA1 bool
+	// Offline takes everything from the cache, as the last run left it.
+	Offline bool
 }
 
 // Package is one package of a repository, as primary.xml describes it.

@@ -16,6 +16,8 @@ type scanner struct {
 	b     []byte
 	i     int
 	depth int
+	from  int  // offset of b in the whole text, for messages
+	open  bool // the text may end inside the root element
 	// The current start tag.
 	name      []byte // local name, without a namespace prefix
 	attrs     []byte // raw text between name and closing bracket
@@ -35,7 +37,7 @@ const (
 const maxDepth = 64
 
 func (s *scanner) fail(what string) error {
-	return fmt.Errorf("offset %d: %s: %w", s.i, what, ErrSyntax)
+	return fmt.Errorf("offset %d: %s: %w", s.from+s.i, what, ErrSyntax)
 }
 
 // next goes to the next start or end tag. An empty element gives both.
@@ -49,7 +51,7 @@ func (s *scanner) next() (token, error) {
 		lt := bytes.IndexByte(s.b[s.i:], '<')
 		if lt < 0 {
 			s.i = len(s.b)
-			if s.depth != 0 {
+			if s.depth != b2i(s.open) {
 				return tokenEOF, s.fail("text ends inside an element")
 			}
 			return tokenEOF, nil

@@ -4,6 +4,7 @@ package solve
 
 import (
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 
@@ -61,6 +62,12 @@ func (s *search) explain(bad int32) error {
 		}
 	}
 	tell(0)
+	// What concerns installed packages begins with them.
+	for _, id := range core {
+		if k := s.rules[id].kind; !told[id] && k != ruleSameName {
+			tell(s.rules[id].owner)
+		}
+	}
 	if n := len(reasons); n > maxReasons {
 		reasons = append(reasons[:maxReasons:maxReasons], fmt.Sprintf("and %d more", n-maxReasons))
 	}
@@ -117,7 +124,28 @@ func (s *search) sentence(id int32) string {
 	}
 	other := s.names(out)
 	switch r.kind {
+	case ruleKeep:
+		head := fmt.Sprintf("package %s is installed", name(r.owner))
+		switch in = slices.DeleteFunc(in, func(v int32) bool { return v == r.owner }); {
+		case len(in) > 0 && slices.Contains(r.lits, r.owner):
+			return head + ", and only " + s.names(in) + " may replace it"
+		case len(in) > 0:
+			return head + ", and has to be replaced by " + s.names(in)
+		case slices.Contains(r.lits, r.owner):
+			return head + ", and nothing may replace it"
+		}
+		return head + ", and what the repositories have may not replace it"
+	case ruleDup:
+		return fmt.Sprintf("package %s is installed, but in no repository", name(r.owner))
+	case ruleBest:
+		return fmt.Sprintf("the best update of %s is asked for, that is %s", name(r.owner), s.names(in))
 	case ruleJob:
+		if r.owner != 0 {
+			if len(in) > 0 {
+				return fmt.Sprintf("%s keeps package %s", r.why, name(r.owner))
+			}
+			return fmt.Sprintf("%s keeps package %s out", r.why, name(r.owner))
+		}
 		if len(in) == 1 && s.pool.pkg(in[0]).NEVRA.Name == r.why {
 			return fmt.Sprintf("%s was requested, that is %s", r.why, name(in[0]))
 		}
@@ -191,7 +219,43 @@ func (s *search) nearMiss(why string) string {
 	case len(other) > 0:
 		return " in that version; there is " + listing(slices.Compact(other))
 	}
-	return ""
+	return s.similar(f.leaf.Name)
+}
+
+// similar suggests names of which the missing one is a slip or a part.
+func (s *search) similar(name string) string {
+	var close, part []string
+	for _, n := range slices.Sorted(maps.Keys(s.pool.names)) {
+		switch {
+		case strings.EqualFold(n, name) || oneOff(n, name):
+			close = append(close, n)
+		case len(name) > 2 && (strings.HasPrefix(n, name+"-") || strings.HasSuffix(n, "-"+name)):
+			part = append(part, n)
+		}
+	}
+	if close = append(close, part...); len(close) == 0 {
+		return ""
+	}
+	return "; similar names are " + listing(close)
+}
+
+// oneOff reports whether one insertion, deletion, change or swap of
+// neighbouring bytes makes a into b.
+func oneOff(a, b string) bool {
+	if len(a) > len(b) {
+		a, b = b, a
+	}
+	i := 0
+	for i < len(a) && a[i] == b[i] {
+		i++
+	}
+	switch len(b) - len(a) {
+	case 1:
+		return len(a) > 2 && a[i:] == b[i+1:]
+	case 0:
+		return len(a) > 2 && i < len(a) && (a[i+1:] == b[i+1:] || i+1 < len(a) && a[i] == b[i+1] && a[i+1] == b[i] && a[i+2:] == b[i+2:])
+	}
+	return false
 }
 
 // provides reports whether pkg offers the name of d, and in a version that fits.

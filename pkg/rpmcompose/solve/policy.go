@@ -3,6 +3,7 @@
 package solve
 
 import (
+	"cmp"
 	"slices"
 	"strings"
 
@@ -15,7 +16,7 @@ func (s *search) narrow(list []int32, wish bool) []int32 {
 	if len(list) < 2 {
 		return list
 	}
-	list = s.bestPriority(list)
+	list = s.favoredOnly(s.bestPriority(s.bestArch(list)))
 	list = s.bestVersions(list)
 	list = s.notObsoleted(list)
 	if wish && len(list) > 1 {
@@ -25,11 +26,43 @@ func (s *search) narrow(list []int32, wish bool) []int32 {
 }
 
 func (s *search) bestPriority(list []int32) []int32 {
-	best := s.pool.pkg(list[0]).Priority
-	for _, v := range list[1:] {
-		best = min(best, s.pool.pkg(v).Priority)
+	// What is installed belongs to no repository.
+	installed := func(v int32) bool { return s.sys != nil && s.sys.installed[v] }
+	best, any := 0, false
+	for _, v := range list {
+		if !installed(v) && (!any || s.pool.pkg(v).Priority < best) {
+			best, any = s.pool.pkg(v).Priority, true
+		}
 	}
-	return slices.DeleteFunc(list, func(v int32) bool { return s.pool.pkg(v).Priority != best })
+	return slices.DeleteFunc(list, func(v int32) bool { return !installed(v) && s.pool.pkg(v).Priority != best })
+}
+
+// bestArch keeps the preferred word size where the choice is open.
+func (s *search) bestArch(list []int32) []int32 {
+	if len(s.pool.p.Arches) == 0 || s.pool.p.Arches[0] == "*" || len(list) < 2 {
+		return list
+	}
+	rank := func(v int32) int {
+		arch := s.pool.pkg(v).NEVRA.Arch
+		if arch == "noarch" {
+			return 0
+		}
+		return slices.Index(s.pool.p.Arches, arch)
+	}
+	best := map[string]int{}
+	lowest := -1
+	for _, v := range list {
+		n, r := s.pool.pkg(v).NEVRA.Name, rank(v)
+		if b, ok := best[n]; !ok || r < b {
+			best[n] = r
+		}
+		if lowest < 0 || r < lowest {
+			lowest = r
+		}
+	}
+	return slices.DeleteFunc(list, func(v int32) bool {
+		return rank(v) != lowest && color(s.pool.pkg(v).NEVRA.Arch) != color(s.pool.p.Arches[lowest]) && s.pool.pkg(v).NEVRA.Arch != "noarch"
+	})
 }
 
 // bestVersions keeps one package per name: variables of a name are numbered
@@ -185,29 +218,34 @@ func (s *search) hasNewer(v int32) bool {
 // of which provide foo, the one with the newer foo is meant.
 func (s *search) olderCapability(list []int32) map[int32]int {
 	type claim struct {
-		v   int32
-		evr rpm.EVR
+		v     int32
+		evr   rpm.EVR
+		equal bool
 	}
 	claims := map[string][]claim{}
 	var names []string
 	for _, v := range list {
 		for _, d := range s.pool.pkg(v).Provides {
-			if d.Sense() != rpm.DepEqual || looksLikeHash(d.EVR) {
+			if d.Sense() == 0 || looksLikeHash(d.EVR) {
 				continue
 			}
 			if claims[d.Name] == nil {
 				names = append(names, d.Name)
 			}
-			claims[d.Name] = append(claims[d.Name], claim{v, d.EVR})
+			claims[d.Name] = append(claims[d.Name], claim{v, d.EVR, d.Sense()&rpm.DepEqual != 0})
 		}
 	}
 	out := map[int32]int{}
 	for _, n := range names {
 		c := claims[n]
-		slices.SortStableFunc(c, func(a, b claim) int { return rpm.Compare(b.evr, a.evr) })
+		// "up to 2" reaches further than "less than 2".
+		older := func(a, b claim) int {
+			return cmp.Or(rpm.Compare(b.evr, a.evr), flag(b.equal)-flag(a.equal))
+		}
+		slices.SortStableFunc(c, older)
 		worse := 0
 		for i := 1; i < len(c); i++ {
-			if c[i].v != c[i-1].v && rpm.Compare(c[i-1].evr, c[i].evr) > 0 {
+			if c[i].v != c[i-1].v && older(c[i-1], c[i]) < 0 {
 				worse++
 			}
 			out[c[i].v] += worse

@@ -5,6 +5,8 @@ package solve
 import (
 	"cmp"
 	"fmt"
+	"hash/maphash"
+	"math/bits"
 	"slices"
 	"strings"
 
@@ -21,19 +23,22 @@ type pool struct {
 	varOf map[int]int32 // the inverse, eligible packages only
 
 	names    map[string][]int32 // package name -> variables
-	capID    map[string]int32   // capability -> index in provides
-	provides [][]provide        // who provides it
+	seed     maphash.Seed
+	heads    []int32            // hash of a capability's name -> first of its provides
+	provides []provide          // chained by next
 	files    map[string][]int32 // wanted path -> who has it
 	asked    map[string][]int32 // path -> answer of Lookup
 	cache    map[rpm.Dep][]int32
 	rich     map[string]*formula
 	multi    map[string]bool // install-only names
 	suppl    []int32         // variables with Supplements
+
+	installed map[int]bool // by index in Problem.Packages
 }
 
 type provide struct {
-	v   int32
-	dep *rpm.Dep
+	v, next int32
+	dep     *rpm.Dep
 }
 
 func newPool(p *Problem) (*pool, error) {
@@ -44,6 +49,12 @@ func newPool(p *Problem) (*pool, error) {
 		p: p, varOf: make(map[int]int32, len(p.Packages)), asked: map[string][]int32{},
 		cache: map[rpm.Dep][]int32{}, rich: map[string]*formula{}, multi: map[string]bool{},
 	}
+	if p.System != nil {
+		pl.installed = map[int]bool{}
+		for _, i := range p.System.Installed {
+			pl.installed[i] = true
+		}
+	}
 	for _, n := range p.InstallOnly {
 		pl.multi[n] = true
 	}
@@ -53,7 +64,7 @@ func newPool(p *Problem) (*pool, error) {
 	}
 	pl.index = append(make([]int, 0, len(p.Packages)+1), -1)
 	for i := range p.Packages {
-		if f.reason(i) == "" {
+		if f.reason(i) == "" || pl.installed[i] {
 			pl.index = append(pl.index, i)
 		}
 	}
@@ -81,7 +92,13 @@ func (pl *pool) compare(i, j int) int {
 	if c := cmp.Or(strings.Compare(a.NEVRA.Name, b.NEVRA.Name), rpm.Compare(b.NEVRA.EVR, a.NEVRA.EVR)); c != 0 {
 		return c
 	}
+	if pl.installed != nil && pl.installed[i] != pl.installed[j] {
+		return 1 - 2*flag(pl.installed[i])
+	}
 	if a.NEVRA.Arch != b.NEVRA.Arch {
+		if ra, rb := slices.Index(pl.p.Arches, a.NEVRA.Arch), slices.Index(pl.p.Arches, b.NEVRA.Arch); ra >= 0 && rb >= 0 {
+			return cmp.Compare(ra, rb)
+		}
 		if (a.NEVRA.Arch == "noarch") != (b.NEVRA.Arch == "noarch") {
 			if b.NEVRA.Arch == "noarch" {
 				return -1
@@ -91,7 +108,7 @@ func (pl *pool) compare(i, j int) int {
 		return strings.Compare(a.NEVRA.Arch, b.NEVRA.Arch)
 	}
 	// "1.0" and "1.00" are equal versions; the spelling decides.
-	if c := cmp.Or(cmp.Compare(a.Priority, b.Priority), strings.Compare(a.Repo, b.Repo), strings.Compare(a.NEVRA.String(), b.NEVRA.String())); c != 0 {
+	if c := cmp.Or(cmp.Compare(a.Priority, b.Priority), cmp.Compare(a.Cost, b.Cost), strings.Compare(a.Repo, b.Repo), strings.Compare(a.NEVRA.String(), b.NEVRA.String())); c != 0 {
 		return c
 	}
 	// The same build twice in one repository: compare what it says.
@@ -114,49 +131,41 @@ func fingerprint(p *Package) string {
 	return b.String()
 }
 
-// indexProvides groups all provides by name, each group in canonical order.
+// indexProvides makes a hash table over the names of all provides: chains
+// through one array, which for a million of them takes a quarter of the room of
+// a map of lists. Chains keep the canonical order.
 func (pl *pool) indexProvides() {
 	total := 0
 	for v := int32(1); int(v) < pl.size(); v++ {
 		total += len(pl.pkg(v).Provides) + 1
 	}
-	type entry struct {
-		name int32
-		provide
-	}
-	pl.capID = make(map[string]int32, total/2)
-	counts := make([]int32, 0, total/2)
-	entries := make([]entry, 0, total)
-	add := func(v int32, d *rpm.Dep) {
-		id, ok := pl.capID[d.Name]
-		if !ok {
-			id = int32(len(counts))
-			pl.capID[d.Name] = id
-			counts = append(counts, 0)
-		}
-		counts[id]++
-		entries = append(entries, entry{id, provide{v, d}})
-	}
-	for v := int32(1); int(v) < pl.size(); v++ {
+	buckets := 1 << bits.Len(uint(total))
+	pl.seed = maphash.MakeSeed()
+	pl.heads = make([]int32, buckets)
+	pl.provides = make([]provide, 0, total+1)
+	pl.provides = append(pl.provides, provide{}) // 0 ends a chain
+	for v := int32(pl.size() - 1); v > 0; v-- {
 		pkg := pl.pkg(v)
 		self := false
-		for i := range pkg.Provides {
+		for i := len(pkg.Provides) - 1; i >= 0; i-- {
 			d := &pkg.Provides[i]
 			self = self || d.Name == pkg.NEVRA.Name && d.Sense() == rpm.DepEqual
-			add(v, d)
+			pl.addProvide(v, d)
 		}
 		if !self {
-			add(v, &rpm.Dep{Name: pkg.NEVRA.Name, Flags: rpm.DepEqual, EVR: pkg.NEVRA.EVR})
+			pl.addProvide(v, &rpm.Dep{Name: pkg.NEVRA.Name, Flags: rpm.DepEqual, EVR: pkg.NEVRA.EVR})
 		}
 	}
-	pl.provides = make([][]provide, len(counts))
-	backing := make([]provide, len(entries))
-	for id, n := range counts {
-		pl.provides[id], backing = backing[:0:n], backing[n:]
-	}
-	for _, e := range entries {
-		pl.provides[e.name] = append(pl.provides[e.name], e.provide)
-	}
+}
+
+func (pl *pool) addProvide(v int32, d *rpm.Dep) {
+	head := pl.bucket(d.Name)
+	pl.provides = append(pl.provides, provide{v, *head, d})
+	*head = int32(len(pl.provides) - 1)
+}
+
+func (pl *pool) bucket(name string) *int32 {
+	return &pl.heads[maphash.String(pl.seed, name)&uint64(len(pl.heads)-1)]
 }
 
 // indexFiles finds who has the paths that some dependency names.
@@ -216,8 +225,9 @@ func (pl *pool) providers(d rpm.Dep, ask bool) []int32 {
 		return got
 	}
 	var out []int32
-	for _, pr := range pl.offers(d.Name) {
-		if d.Matches(*pr.dep) && (len(out) == 0 || out[len(out)-1] != pr.v) {
+	for at := *pl.bucket(d.Name); at != 0; at = pl.provides[at].next {
+		pr := &pl.provides[at]
+		if pr.dep.Name == d.Name && d.Matches(*pr.dep) && (len(out) == 0 || out[len(out)-1] != pr.v) {
 			out = append(out, pr.v)
 		}
 	}
@@ -234,14 +244,6 @@ func (pl *pool) providers(d rpm.Dep, ask bool) []int32 {
 	}
 	pl.cache[d] = out
 	return out
-}
-
-func (pl *pool) offers(name string) []provide {
-	id, ok := pl.capID[name]
-	if !ok {
-		return nil
-	}
-	return pl.provides[id]
 }
 
 func (pl *pool) lookup(path string) []int32 {

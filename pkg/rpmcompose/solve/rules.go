@@ -23,10 +23,12 @@ func (s *search) expandPackage(v int32) int32 {
 	}
 	pkg := s.pool.pkg(v)
 	from := len(s.rules)
+	s.choices = s.choices[:0]
 	s.addSameName(v, add)
 	for _, d := range pkg.Obsoletes {
 		for _, o := range s.pool.obsoleted(d) {
-			if o != v {
+			// A new version of a package does not obsolete those it lives beside.
+			if o != v && (s.sys == nil || !s.pool.multi[pkg.NEVRA.Name] || s.pool.pkg(o).NEVRA.Name != pkg.NEVRA.Name) {
 				add(ruleObsoletes, d.String(), -v, -o)
 			}
 		}
@@ -36,6 +38,11 @@ func (s *search) expandPackage(v int32) int32 {
 	}
 	for _, d := range pkg.Requires {
 		s.addRequirement(v, d, add)
+	}
+	for _, r := range s.choices {
+		if _, b := s.add(r); b != noReason && bad == noReason {
+			bad = b
+		}
 	}
 	// A rich conflict, too, can ask for a package: "(a unless b)".
 	for id := from; id < len(s.rules); id++ {
@@ -55,7 +62,12 @@ func (s *search) addSameName(v int32, add addRule) {
 		if o == v {
 			continue
 		}
-		if s.pool.multi[n.Name] && rpm.Compare(s.pool.pkg(o).NEVRA.EVR, n.EVR) != 0 {
+		same := rpm.Compare(s.pool.pkg(o).NEVRA.EVR, n.EVR) == 0
+		if s.pool.multi[n.Name] && !same {
+			continue
+		}
+		// The two word sizes of one package share files: their versions are equal.
+		if same && !s.pool.rivals(v, o) {
 			continue
 		}
 		add(ruleSameName, "", -v, -o)
@@ -89,6 +101,7 @@ func (s *search) addRequirement(v int32, d rpm.Dep, add addRule) {
 		who := s.pool.providers(d, true)
 		if !slices.Contains(who, v) {
 			add(ruleRequires, d.String(), append([]int32{-v}, who...)...)
+			s.addChoice(v, d, who)
 		}
 		return
 	}

@@ -13,6 +13,10 @@ const (
 	ruleConflicts
 	ruleObsoletes
 	ruleSameName
+	ruleKeep   // an installed package stays or is replaced
+	ruleDup    // an installed package must go
+	ruleBest   // the best update
+	ruleChoice // installed packages are preferred
 	ruleLearned
 )
 
@@ -23,6 +27,7 @@ type rule struct {
 	owner int32   // the package whose dependency this is; 0 for jobs
 	why   string  // the dependency or the request, as text
 	from  []int32 // learned: the rules it follows from
+	weak  bool    // may be given up
 }
 
 const noReason = -1

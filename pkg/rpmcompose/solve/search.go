@@ -30,6 +30,11 @@ type search struct {
 	wishAt                       int
 	learnedFrom                  int // rules before this are not learned
 	bad                          int32
+
+	sys     *system         // nil: there is nothing installed
+	dropped map[string]bool // weak rules that were given up
+	keep    map[int32]int32 // installed package -> the rule that it stays or is replaced
+	choices []rule          // to be added with the package under way
 }
 
 // branch remembers a choice between equally good candidates.
@@ -43,8 +48,12 @@ func newSearch(ctx context.Context, pl *pool) *search {
 	s := &search{
 		sat: newSAT(pl.size()), ctx: ctx, pool: pl, needs: map[int32][]int32{},
 		recommended: make([]bool, pl.size()), suggested: make([]bool, pl.size()), bad: noReason,
+		keep: map[int32]int32{},
 	}
 	s.expand = s.expandPackage
+	if pl.p.System != nil {
+		s.sys = newSystem(pl, pl.p.System)
+	}
 	return s
 }
 
@@ -70,6 +79,12 @@ func (s *search) run() error {
 		if s.bad != noReason {
 			return s.explain(s.bad)
 		}
+		if s.sys != nil {
+			if s.machine() {
+				continue
+			}
+			return s.errs
+		}
 		if s.requests() || s.dependencies() || (!s.pool.p.NoWeak && s.weak()) {
 			continue
 		}
@@ -78,6 +93,21 @@ func (s *search) run() error {
 		}
 		return s.errs
 	}
+}
+
+// machine is one step of the search where packages are installed.
+func (s *search) machine() bool {
+	switch {
+	case s.sys.FocusInstalled && s.settleInstalled():
+	case s.requests():
+	case s.sys.FocusNew && s.dependencies():
+	case s.settleInstalled():
+	case s.dependencies():
+	case !s.pool.p.NoWeak && s.weak():
+	default:
+		return false
+	}
+	return true
 }
 
 // settle learns from violated rules until none is violated; it returns the rule
@@ -112,7 +142,7 @@ func (s *search) decide(v int32) bool {
 
 // choose decides for the best of list, the candidates for a dependency or request, remembering the others.
 func (s *search) choose(list []int32, why string) bool {
-	list = s.narrow(list, true)
+	list = s.narrow(s.preferInstalled(list), true)
 	if len(list) > 1 {
 		s.rank(list, why)
 		b := branch{level: s.depth(), list: list, tried: make([]bool, len(list))}
@@ -197,7 +227,7 @@ func (s *search) need(id int32, postponed *int32) (done, stop bool) {
 	if len(list) == 0 {
 		return false, false
 	}
-	if list = s.narrow(list, true); len(list) > 1 {
+	if list = s.narrow(s.preferInstalled(list), true); len(list) > 1 {
 		if *postponed == noReason {
 			*postponed = id
 		}
@@ -222,7 +252,7 @@ func (s *search) weak() bool {
 	rec := s.recommendations()
 	var sup []int32
 	for _, v := range s.pool.suppl {
-		if s.value[v] == 0 && s.anyHolds(s.pool.pkg(v).Supplements) && !s.haveName(v) {
+		if s.value[v] == 0 && s.anyHolds(s.pool.pkg(v).Supplements) && !s.haveName(v) && s.mayBeWeak(v) && s.newlyHolds(v) {
 			sup = append(sup, v)
 		}
 	}
@@ -231,6 +261,7 @@ func (s *search) weak() bool {
 		return false
 	}
 	slices.Sort(all)
+	all = slices.DeleteFunc(all, func(v int32) bool { return !s.mayBeWeak(v) })
 	good := map[int32]bool{}
 	for _, v := range s.narrow(slices.Compact(all), false) {
 		good[v] = true
@@ -248,7 +279,7 @@ func (s *search) weak() bool {
 	}
 	for i := 0; i < known; i++ {
 		v := s.trail[i]
-		if v < 0 {
+		if v < 0 || s.sys != nil && s.sys.installed[v] {
 			continue
 		}
 		for _, d := range s.pool.pkg(v).Recommends {
@@ -276,11 +307,45 @@ func (s *search) recommendations() []int32 {
 		if v < 0 {
 			continue
 		}
+		if s.sys != nil && s.sys.installed[v] {
+			continue
+		}
 		for _, d := range s.pool.pkg(v).Recommends {
 			out = append(out, s.wanted(v, d)...)
 		}
 	}
+	if s.sys != nil {
+		out = slices.DeleteFunc(out, func(v int32) bool { return !s.mayBeWeak(v) })
+	}
 	return out
+}
+
+// mayBeWeak: a job can forbid to put v in for a weak dependency.
+func (s *search) mayBeWeak(v int32) bool {
+	return s.sys == nil || !s.sys.weakless[v] && s.sys.favored[v] >= 0
+}
+
+// newlyHolds: what v supplements was not there before; else v was left out on
+// purpose.
+func (s *search) newlyHolds(v int32) bool {
+	if s.sys == nil || len(s.sys.list) == 0 {
+		return true
+	}
+	before := func(list []int32) bool {
+		return slices.ContainsFunc(list, func(o int32) bool { return s.sys.installed[o] })
+	}
+	for _, d := range s.pool.pkg(v).Supplements {
+		if !isRich(d) {
+			if before(s.pool.providers(d, false)) {
+				return false
+			}
+			continue
+		}
+		if f, err := s.pool.formula(d.Name); err == nil && s.pool.holds(f, before) {
+			return false
+		}
+	}
+	return true
 }
 
 // wanted are the candidates for one recommendation of package v.

@@ -15,6 +15,10 @@ type Package struct {
 	// Priority of the repository; the smaller number is preferred, as in .repo
 	// files, where 99 is the default.
 	Priority int
+	// Cost decides between repositories of one priority that offer the same
+	// build; the smaller number is preferred.
+	Cost   int
+	Vendor string
 
 	Requires, Provides, Conflicts, Obsoletes    []rpm.Dep
 	Recommends, Suggests, Supplements, Enhances []rpm.Dep
@@ -46,6 +50,11 @@ type Problem struct {
 	Locks map[string]string
 	// StrictLocks makes every package ineligible that Locks does not name.
 	StrictLocks bool
+	// Arches are all eligible architectures, the preferred first; empty means
+	// Arch and noarch. "*" stands for every architecture.
+	Arches []string
+	// System, if set, is the machine that the packages are for.
+	System *System
 	// InstallOnly are names of which several versions may be in the set.
 	InstallOnly []string
 	// Lookup returns the packages that contain a path, from the repositories'
@@ -77,13 +86,28 @@ func Solve(ctx context.Context, p Problem) (Solution, error) {
 	if err != nil {
 		return Solution{}, err
 	}
-	s := newSearch(ctx, pool)
-	requested, err := s.addJobs()
-	if err != nil {
-		return Solution{}, err
-	}
-	if err := s.run(); err != nil {
-		return Solution{}, err
+	var s *search
+	var requested map[int32]bool
+	for dropped := map[string]bool{}; ; {
+		s = newSearch(ctx, pool)
+		s.dropped = dropped
+		if requested, err = s.addJobs(); err != nil {
+			return Solution{}, err
+		}
+		if s.sys != nil {
+			s.addSystem()
+		}
+		if err = s.run(); err == nil {
+			break
+		}
+		key, weak := "", false
+		if s.bad != noReason && s.errs == nil && ctx.Err() == nil {
+			key, weak = s.weakest(s.bad)
+		}
+		if !weak {
+			return Solution{}, err
+		}
+		dropped[key] = true
 	}
 	var sol Solution
 	for v := int32(1); int(v) < len(s.value); v++ {

@@ -54,7 +54,7 @@ func sortedKeys(m map[string]string) []string {
 // reason says why package i is not eligible; empty if it is.
 func (f *filter) reason(i int) string {
 	pkg := &f.p.Packages[i]
-	if a := pkg.NEVRA.Arch; a != f.p.Arch && a != "noarch" {
+	if a := pkg.NEVRA.Arch; !f.p.eligible(a) {
 		return "it is for architecture " + a
 	}
 	if why := f.banned[i]; why != "" {
@@ -80,6 +80,14 @@ func matchesLock(n rpm.NEVRA, lock string) bool {
 		}
 	}
 	return false
+}
+
+// eligible reports whether packages of an architecture can be used.
+func (p *Problem) eligible(arch string) bool {
+	if len(p.Arches) == 0 {
+		return arch == p.Arch || arch == "noarch"
+	}
+	return arch == "noarch" || slices.Contains(p.Arches, arch) || p.Arches[0] == "*" && arch != "src" && arch != "nosrc"
 }
 
 func isGlob(spec string) bool { return strings.ContainsAny(spec, "*?[") }
@@ -242,7 +250,7 @@ func one(list []int32) [][]int32 {
 func (s *search) nothingMatches(f *filter, spec string) string {
 	got := f.match(spec)
 	if len(got) == 0 {
-		return fmt.Sprintf("%s was requested, but no package has that name or provides it", spec)
+		return fmt.Sprintf("%s was requested, but no package has that name or provides it%s", spec, s.nearMiss(spec))
 	}
 	var why []string
 	for _, i := range got {
