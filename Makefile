@@ -13,11 +13,11 @@ export PATH := $(CURDIR)/build/go/bin:$(PATH):/usr/local/go/bin:/usr/sbin:/sbin
 LDFLAGS := -s -w -X github.com/hostctl/hostctl/internal/version.Version=$(VERSION)
 BUILD   := $(GO) build -trimpath -buildvcs=false -ldflags "$(LDFLAGS)"
 
-.PHONY: all build setup-build setup-compose setup-test demo demo-quick test unit race vet lint interop libostree ostree-tests bench-ostree vm crash-vm install rpmroot rpm clean
+.PHONY: all build setup-build setup-compose setup-test setup-bench demo demo-quick test unit race vet lint interop libostree ostree-tests bench-ostree bench-compose fuzz vm crash-vm install rpmroot rpm clean
 
 all: build
 
-setup-build setup-compose setup-test:
+setup-build setup-compose setup-test setup-bench:
 	@dist/setup.sh $(@:setup-%=%)
 
 build: setup-build
@@ -87,6 +87,15 @@ libostree: setup-test
 # The same work with libostree and with us, in turn; ratios of the medians.
 bench-ostree: setup-compose rpmroot
 	@$(GO) run ./tests/bench $(BENCHFLAGS)
+
+# Every parser of the repository, FUZZTIME each; ends with the first finding.
+FUZZTIME ?= 10m
+fuzz:
+	@$(GO) run ./tests/fuzz -time $(FUZZTIME) ./pkg/ostree/...
+
+# The same compose with dnf and ostree and with us; BENCHFLAGS=--check fails where a limit is not met.
+bench-compose: setup-bench rpmroot
+	@$(GO) run ./tests/benchcompose $(BENCHFLAGS)
 
 # A machine in QEMU: boot, upgrade, roll back, be killed twice.
 vm: setup-test rpmroot

@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 # Installs the system packages that building, composing and testing need.
 # Usage: dist/setup.sh [build|compose|test]   (each includes the ones before)
+#        dist/setup.sh bench                  (compose and dnf, to compare with)
 set -eu
 cd "$(dirname "$0")/.."
 
@@ -14,19 +15,23 @@ die() { echo "setup: $*" >&2; exit 1; }
 # the race detector.
 build_cmds="make git"
 compose_cmds="bwrap rpm rpmbuild rpmsign createrepo_c modifyrepo_c gpg mkfs.ext4 debugfs grub-mkimage ostree qemu-system-x86_64 qemu-img"
-test_cmds="gcc pkg-config strace openssl xz zstd bzip2 cpio setfattr dbus-daemon gdbus testsolv gjs python3 getfattr sfdisk dpkg grub-script-check unshare tar"
+test_cmds="gcc pkg-config strace openssl xz zstd bzip2 cpio setfattr dbus-daemon gdbus testsolv gjs python3 getfattr sfdisk dpkg grub-script-check unshare tar matchpathcon mkfs.xfs mkfs.btrfs filefrag"
 debian_build="make git ca-certificates"
 debian_compose="bubblewrap rpm createrepo-c gpg gpg-agent e2fsprogs grub-pc-bin grub-common ostree qemu-system-x86 qemu-utils"
-debian_test="gcc libc6-dev libostree-dev ostree-tests pkg-config strace openssl xz-utils zstd bzip2 cpio dbus-daemon dbus-session-bus-common libglib2.0-bin libsolv-tools gjs python3-gi attr fdisk util-linux tar"
+debian_test="gcc libc6-dev libostree-dev ostree-tests pkg-config strace openssl xz-utils zstd bzip2 cpio dbus-daemon dbus-session-bus-common libglib2.0-bin libsolv-tools gjs python3-gi attr fdisk util-linux tar selinux-utils selinux-policy-default xfsprogs btrfs-progs"
+bench_cmds="dnf"
+debian_bench="dnf"
+fedora_bench="dnf"
 fedora_build="make git ca-certificates"
 fedora_compose="bubblewrap rpm-build systemd-rpm-macros rpm-sign createrepo_c gnupg2 e2fsprogs grub2-tools grub2-pc-modules ostree qemu-system-x86-core qemu-img"
-fedora_test="gcc glibc-devel ostree-devel ostree-tests pkgconf-pkg-config strace openssl xz zstd bzip2 cpio dbus-daemon dbus-common glib2 libsolv-tools gjs python3-gobject-base attr dpkg util-linux tar"
+fedora_test="gcc glibc-devel ostree-devel ostree-tests pkgconf-pkg-config strace openssl xz zstd bzip2 cpio dbus-daemon dbus-common glib2 libsolv-tools gjs python3-gobject-base attr dpkg util-linux tar libselinux-utils selinux-policy-targeted xfsprogs btrfs-progs"
 
 case $want in
 build) cmds=$build_cmds; debian=$debian_build; fedora=$fedora_build ;;
 compose) cmds="$build_cmds $compose_cmds"; debian="$debian_build $debian_compose"; fedora="$fedora_build $fedora_compose" ;;
 test) cmds="$build_cmds $compose_cmds $test_cmds"; debian="$debian_build $debian_compose $debian_test"; fedora="$fedora_build $fedora_compose $fedora_test" ;;
-*) die "unknown set \"$want\"; say build, compose or test" ;;
+bench) cmds="$build_cmds $compose_cmds $bench_cmds"; debian="$debian_build $debian_compose $debian_bench"; fedora="$fedora_build $fedora_compose $fedora_bench" ;;
+*) die "unknown set \"$want\"; say build, compose, test or bench" ;;
 esac
 
 PATH=$PWD/build/go/bin:$PATH:/usr/sbin:/sbin:/usr/local/go/bin
@@ -42,6 +47,7 @@ done
 [ "$want" != test ] || /usr/bin/python3 -c 'from gi.repository import GLib' >/dev/null 2>&1 || missing="$missing python3(GLib)"
 [ "$want" != test ] || pkg-config --exists ostree-1 2>/dev/null || missing="$missing libostree(headers)"
 [ "$want" != test ] || [ -d /usr/libexec/installed-tests/libostree ] || missing="$missing ostree-tests"
+[ "$want" != test ] || ls /etc/selinux/*/contexts/files/file_contexts >/dev/null 2>&1 || missing="$missing selinux-policy"
 
 go_ok() {
 	command -v go >/dev/null 2>&1 || return 1

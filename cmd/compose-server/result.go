@@ -22,7 +22,10 @@ func (a *app) printPlan(p *rpmcompose.Plan) error {
 
 func (a *app) printResult(p *rpmcompose.Plan, res rpmcompose.Result, took time.Duration) {
 	for _, s := range res.Steps {
-		fmt.Fprintf(a.Out, "  %-22s %6.1f s  %s\n", s.Name, s.Took.Seconds(), s.Detail)
+		fmt.Fprintf(a.Out, "  %-34s %6.1f s  %s\n", s.Name, s.Took.Seconds(), s.Detail)
+	}
+	if res.ScriptletLogs != "" {
+		fmt.Fprintf(a.Out, "Output of scriptlets: %s\n", res.ScriptletLogs)
 	}
 	fmt.Fprintf(a.Out, "%s => %s\n", p.Ref, res.Commit)
 	fmt.Fprintf(a.Out, "Version %s, %d packages, %d new objects of %d, %s written, %.1f s\n", res.Version, len(p.Packages),
@@ -54,6 +57,11 @@ type composeJSON struct {
 	ContentTotal    int    `json:"ostree-n-content-total"`
 	ContentWritten  int    `json:"ostree-n-content-written"`
 	InputHash       string `json:"rpm-ostree-inputhash"`
+
+	// What rpm-ostree does not have.
+	Steps         []stepJSON      `json:"hostctl-steps"`
+	Scriptlets    []scriptletJSON `json:"hostctl-scriptlets"`
+	ScriptletLogs string          `json:"hostctl-scriptlet-logs,omitempty"`
 }
 
 func writeResults(f treeFlags, p *rpmcompose.Plan, res rpmcompose.Result) error {
@@ -74,7 +82,8 @@ func writeResults(f treeFlags, p *rpmcompose.Plan, res rpmcompose.Result) error 
 		Ref: p.Ref, Commit: res.Commit.String(), Version: res.Version, Timestamp: res.Timestamp.UTC().Format(time.RFC3339),
 		ContentChecksum: res.ContentChecksum.String(), BytesWritten: res.Stats.BytesWritten,
 		MetaTotal: res.Stats.MetadataTotal, MetaWritten: res.Stats.MetadataWritten,
-		ContentTotal: res.Stats.ContentTotal, ContentWritten: res.Stats.ContentWritten, InputHash: p.InputHash,
+		ContentTotal: res.Stats.ContentTotal, ContentWritten: res.Stats.ContentWritten, InputHash: res.InputHash,
+		Steps: stepsJSON(res.Steps), Scriptlets: scriptletsJSON(res.Scriptlets), ScriptletLogs: res.ScriptletLogs,
 	}, "", "  ")
 	if err != nil {
 		return err

@@ -37,7 +37,7 @@ content-addressed OSTree commit, serves the repository over HTTP and builds
 bootable disk images from it.`,
 	}, codes())
 	internal := &cobra.Command{Use: "internal", Hidden: true}
-	internal.AddCommand(cli.ManCmd())
-	cmd.AddCommand(a.treeCmd(), a.serveCmd(), a.imageCmd(), internal)
+	internal.AddCommand(cli.ManCmd(), a.luaCmd(), a.scriptletsCmd())
+	cmd.AddCommand(a.treeCmd(), a.depsolveCmd(), a.treefileCmd(), a.serveCmd(), a.imageCmd(), internal)
 	return cmd
 }

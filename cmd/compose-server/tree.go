@@ -6,10 +6,13 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
+	"syscall"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -20,6 +23,7 @@ import (
 	"github.com/hostctl/hostctl/pkg/ostree"
 	"github.com/hostctl/hostctl/pkg/rpmcompose"
 	"github.com/hostctl/hostctl/pkg/rpmcompose/rpmmd"
+	"github.com/hostctl/hostctl/pkg/rpmcompose/scripts"
 	"github.com/hostctl/hostctl/pkg/rpmcompose/treefile"
 )
 
@@ -34,7 +38,11 @@ type treeFlags struct {
 	touchIfChanged              string
 	variables                   map[string]string
 	scriptTimeout               time.Duration
+	scriptRules                 string
+	noScriptlets, noInitramfs   bool
 	sign                        signFlags
+	locks                       lockFlags
+	layerRepo                   string
 }
 
 func (a *app) treeCmd() *cobra.Command {
@@ -47,7 +55,14 @@ treefile's ref. Repositories are the *.repo files beside the treefile.
 
 The repository is made (in archive mode) if it does not exist. When neither the
 treefile nor the chosen packages changed since the ref's last commit, nothing is
-done. Packages are downloaded and imported once, into the cache. Needs root.`,
+done. Packages are downloaded and imported once, into the cache. Needs root.
+
+The same packages and treefile give the same commit checksum, wherever and
+whenever it is composed. Times in it are those of the newest package, or
+SOURCE_DATE_EPOCH (seconds since 1970) of the environment.
+
+The output of every scriptlet is in the folder "scriptlets" of the cache, in a
+file for each package. The table at the end says how long each step took.`,
 		Example: `  compose-server tree treefile.toml --repo /srv/repo
   compose-server tree treefile.toml --repo /srv/repo --dry-run`,
 		Args: cli.OneArg("one treefile"),
@@ -68,15 +83,30 @@ done. Packages are downloaded and imported once, into the cache. Needs root.`,
 	fl.StringVar(&f.lockTo, "write-lockfile-to", "", "file to write the chosen packages to, as JSON")
 	fl.StringVar(&f.touchIfChanged, "touch-if-changed", "", "file to touch when a commit was made")
 	fl.DurationVar(&f.scriptTimeout, "script-timeout", 5*time.Minute, "time limit of one scriptlet")
+	fl.StringVar(&f.scriptRules, "script-rules", "", "TOML file with exceptions for scriptlets, before the built-in ones")
+	fl.BoolVar(&f.noScriptlets, "no-scriptlets", false, "for measuring only: run no scriptlet; the tree is incomplete and may not boot")
+	fl.BoolVar(&f.noInitramfs, "no-initramfs", false, "for measuring only: make no initramfs; the tree does not boot")
 	fl.StringToStringVar(&f.variables, "variable", nil, "NAME=VALUE for the treefile's ${NAME} and conditions")
 	f.sign.add(fl)
+	f.locks.add(fl)
+	fl.StringVar(&f.layerRepo, "layer-repo", "", "repository with the commits of ostree-layers (default: that of --repo)")
 	_ = cmd.MarkFlagRequired("repo")
 	return cmd
 }
 
 func (a *app) tree(ctx context.Context, name string, f treeFlags) error {
 	start := time.Now()
+	// Files of the tree must not depend on the mask of whoever composes.
+	syscall.Umask(0o022)
 	metadata, err := parseMetadata(f.metadata)
+	if err != nil {
+		return err
+	}
+	rules, err := loadRules(f.scriptRules)
+	if err != nil {
+		return err
+	}
+	epoch, err := sourceDateEpoch(os.Getenv("SOURCE_DATE_EPOCH"))
 	if err != nil {
 		return err
 	}
@@ -85,6 +115,10 @@ func (a *app) tree(ctx context.Context, name string, f treeFlags) error {
 		return err
 	}
 	signers, err := f.sign.signers(ctx, manifest.GPGKey)
+	if err != nil {
+		return err
+	}
+	locks, err := f.locks.load()
 	if err != nil {
 		return err
 	}
@@ -98,7 +132,7 @@ func (a *app) tree(ctx context.Context, name string, f treeFlags) error {
 		return fmt.Errorf("another compose uses this cache: %w", err)
 	}
 	defer lock.Unlock()
-	src := rpmcompose.Sources{Repos: repos, Cache: cache, Progress: a.Progress(), Log: a.Log()}
+	src := rpmcompose.Sources{Repos: repos, Cache: cache, Lock: locks, Progress: a.Progress(), Log: a.Log()}
 	plan, err := rpmcompose.Resolve(ctx, manifest, src)
 	if err != nil {
 		return err
@@ -114,8 +148,24 @@ func (a *app) tree(ctx context.Context, name string, f treeFlags) error {
 		return err
 	}
 	defer repo.Close()
+	layers, err := openLayerRepo(f.layerRepo, a)
+	if err != nil {
+		return err
+	}
+	if layers != nil {
+		defer layers.Close()
+	}
+	folder, err := filepath.Abs(filepath.Dir(name))
+	if err != nil {
+		return fmt.Errorf("find the treefile's folder: %w", err)
+	}
+	self, err := os.Executable()
+	if err != nil {
+		return fmt.Errorf("find this program, which interprets Lua: %w", err)
+	}
 	res, err := rpmcompose.Execute(ctx, plan, rpmcompose.Env{Sources: src, Repo: repo, Version: f.version, Force: f.force,
-		NoParent: f.noParent, Metadata: metadata, ScriptTimeout: f.scriptTimeout, Sign: signers})
+		NoParent: f.noParent, Metadata: metadata, Epoch: epoch, ScriptTimeout: f.scriptTimeout, Sign: signers, ScriptRules: rules, LuaHelper: []string{self, "internal", "lua"},
+		NoScriptlets: f.noScriptlets, NoInitramfs: f.noInitramfs, TreefileDir: folder, LayerRepo: layers})
 	if errors.Is(err, rpmcompose.ErrUnchanged) {
 		fmt.Fprintf(a.Out, "No change: %s is at %s with the same packages and treefile\n", plan.Ref, res.Commit)
 		if f.unchanged77 {
@@ -128,6 +178,43 @@ func (a *app) tree(ctx context.Context, name string, f treeFlags) error {
 	}
 	a.printResult(plan, res, time.Since(start))
 	return writeResults(f, plan, res)
+}
+
+// maxRulesFile bounds a file of rules for scriptlets.
+const maxRulesFile = 4 << 20
+
+func loadRules(name string) ([]scripts.Rule, error) {
+	if name == "" {
+		return nil, nil
+	}
+	f, err := os.Open(name)
+	if err != nil {
+		return nil, fmt.Errorf("read rules for scriptlets: %w", err)
+	}
+	defer f.Close()
+	data, err := io.ReadAll(io.LimitReader(f, maxRulesFile+1))
+	if err != nil {
+		return nil, fmt.Errorf("read rules for scriptlets: %w", err)
+	}
+	if len(data) > maxRulesFile {
+		return nil, fmt.Errorf("read rules for scriptlets: %s is larger than %d bytes", name, maxRulesFile)
+	}
+	return scripts.ParseRules(name, data)
+}
+
+// sourceDateEpoch reads the variable of that name; nil where it is not set.
+// Source: https://reproducible-builds.org/specs/source-date-epoch/
+func sourceDateEpoch(value string) (*time.Time, error) {
+	if value == "" {
+		return nil, nil
+	}
+	// Times of the package database have 32 bits.
+	n, err := strconv.ParseUint(value, 10, 32)
+	if err != nil {
+		return nil, ui.UsageError{Err: fmt.Errorf("SOURCE_DATE_EPOCH=%q: want seconds since 1970", value)}
+	}
+	t := time.Unix(int64(n), 0)
+	return &t, nil
 }
 
 func parseMetadata(list []string) (map[string]string, error) {

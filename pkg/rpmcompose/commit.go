@@ -27,7 +27,6 @@ const (
 	keyRepos     = "rpmostree.rpmmd-repos"
 	keyBootable  = "ostree.bootable"
 	keyLinux     = "ostree.linux"
-	keyBinding   = "ostree.ref-binding"
 )
 
 // previous is what the last commit on the ref tells.
@@ -39,7 +38,7 @@ type previous struct {
 }
 
 func loadPrevious(repo *ostree.Repo, ref string) (previous, error) {
-	c, err := repo.Resolve(ref)
+	c, err := repo.ReadRef(ref)
 	if errors.Is(err, ostree.ErrNotFound) {
 		return previous{}, nil
 	}
@@ -78,9 +77,10 @@ type composed struct {
 	timestamp uint64
 	kernel    string // version, "" without one
 	packages  []localPackage
+	label     func(path string, mode uint32) (string, error) // nil: no labels
 }
 
-func commitMetadata(plan *Plan, c composed, extra map[string]string) (gvariant.Dict, error) {
+func commitMetadata(plan *Plan, c composed, collection, inputHash string, extra map[string]string) (gvariant.Dict, error) {
 	var d gvariant.Dict
 	for _, k := range slices.Sorted(maps.Keys(plan.manifest.AddCommitMetadata)) {
 		value, err := metadataValue(plan.manifest.AddCommitMetadata[k])
@@ -95,40 +95,14 @@ func commitMetadata(plan *Plan, c composed, extra map[string]string) (gvariant.D
 	if c.version != "" {
 		d.Set(keyVersion, gvariant.String(c.version))
 	}
-	d.Set(keyInputHash, gvariant.String(plan.InputHash))
+	d.Set(keyInputHash, gvariant.String(inputHash))
 	d.Set(keyPkgList, packageList(c.packages))
-	d.Set(keyRepos, repoList(plan))
-	d.Set(keyBinding, gvariant.Strings([]string{plan.Ref}))
+	ostree.AddBindings(&d, collection, plan.Ref)
 	if c.kernel != "" {
 		d.Set(keyBootable, gvariant.Bool(true))
 		d.Set(keyLinux, gvariant.String(c.kernel))
 	}
 	return d, nil
-}
-
-func metadataValue(v any) (gvariant.Value, error) {
-	switch v := v.(type) {
-	case string:
-		return gvariant.String(v), nil
-	case bool:
-		return gvariant.Bool(v), nil
-	case int64:
-		// rpm-ostree stores integers of a treefile in network byte order.
-		return gvariant.Uint64BE(uint64(v)), nil
-	case uint64:
-		return gvariant.Uint64BE(v), nil
-	case []any:
-		list := make([]string, len(v))
-		for i, e := range v {
-			s, ok := e.(string)
-			if !ok {
-				return gvariant.Value{}, fmt.Errorf("a list may hold strings only, not %T", e)
-			}
-			list[i] = s
-		}
-		return gvariant.Strings(list), nil
-	}
-	return gvariant.Value{}, fmt.Errorf("a value of type %T cannot be stored", v)
 }
 
 // packageList is a(sssss): name, epoch, version, release, architecture, sorted.
@@ -171,14 +145,16 @@ func parseRevision(s string) uint64 {
 // commit stores the tree, signs it and moves the ref, in one transaction: the ref
 // never names a commit that lacks its signatures.
 func commit(ctx context.Context, env Env, plan *Plan, c composed, parent ostree.Checksum) (Result, error) {
-	meta, err := commitMetadata(plan, c, env.Metadata)
+	res := Result{Version: c.version, Timestamp: time.Unix(int64(c.timestamp), 0), InputHash: env.inputHash(plan)}
+	meta, err := commitMetadata(plan, c, env.Repo.CollectionID(), res.InputHash, env.Metadata)
 	if err != nil {
 		return Result{}, err
 	}
-	res := Result{Version: c.version, Timestamp: time.Unix(int64(c.timestamp), 0)}
+	var detached gvariant.Dict
+	listMetadata(plan, &meta, &detached)
 	res.Stats, err = env.Repo.Update(ctx, func(ctx context.Context, txn *ostree.Txn) error {
 		m := ostree.NewMTree()
-		err := txn.WriteDir(ctx, c.root, m, ostree.CommitOptions{DevIno: c.devino, Filter: canonicalRoot})
+		err := txn.WriteDir(ctx, c.root, m, ostree.CommitOptions{DevIno: c.devino, Filter: canonicalRoot, Label: c.label})
 		if err != nil {
 			return err
 		}
@@ -190,7 +166,7 @@ func commit(ctx context.Context, env Env, plan *Plan, c composed, parent ostree.
 		if res.Commit, err = txn.WriteCommit(ctx, obj); err != nil {
 			return err
 		}
-		if err := signCommit(ctx, txn, res.Commit, env.Sign); err != nil {
+		if err := writeDetached(ctx, txn, res.Commit, detached, env.Sign); err != nil {
 			return err
 		}
 		return txn.SetRef(plan.Ref, res.Commit)
@@ -201,16 +177,16 @@ func commit(ctx context.Context, env Env, plan *Plan, c composed, parent ostree.
 	return res, nil
 }
 
-func signCommit(ctx context.Context, txn *ostree.Txn, c ostree.Checksum, signers []sign.Signer) error {
-	if len(signers) == 0 {
+// writeDetached signs the commit and stores what stands beside it.
+func writeDetached(ctx context.Context, txn *ostree.Txn, c ostree.Checksum, meta gvariant.Dict, signers []sign.Signer) error {
+	if len(signers) == 0 && meta.Len() == 0 {
 		return nil
 	}
 	raw, err := txn.LoadRaw(ostree.ObjectName{Checksum: c, Type: ostree.TypeCommit})
 	if err != nil {
 		return err
 	}
-	meta, err := sign.Func(signers...)(ctx, raw)
-	if err != nil {
+	if err := sign.Sign(ctx, &meta, raw, signers...); err != nil {
 		return err
 	}
 	return txn.SetCommitMeta(ctx, c, meta)

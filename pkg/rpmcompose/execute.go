@@ -4,6 +4,8 @@ package rpmcompose
 
 import (
 	"context"
+	"crypto/sha256"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -16,6 +18,7 @@ import (
 	"github.com/hostctl/hostctl/pkg/rpmcompose/assemble"
 	"github.com/hostctl/hostctl/pkg/rpmcompose/importer"
 	"github.com/hostctl/hostctl/pkg/rpmcompose/rpm"
+	"github.com/hostctl/hostctl/pkg/rpmcompose/scripts"
 )
 
 // Env is where Execute works and what it adds to the plan.
@@ -35,8 +38,40 @@ type Env struct {
 	Epoch *time.Time
 	// ScriptTimeout limits one scriptlet; 0 means the default of package scripts.
 	ScriptTimeout time.Duration
+	// LuaHelper is a command that calls scripts.ServeLua; without one, Lua scripts
+	// run in this process, where their memory is not bounded.
+	LuaHelper []string
 	// Sign signs the commit and the repository's summary, once each.
 	Sign []sign.Signer
+	// ScriptRules stand in front of scripts.DefaultRules.
+	ScriptRules []scripts.Rule
+	// NoScriptlets and NoInitramfs leave out the slowest steps, to measure the
+	// others: such a tree is not meant to be booted. All three make another input
+	// hash, so that a compose without them is not taken for unchanged.
+	NoScriptlets, NoInitramfs bool
+	// TreefileDir is the treefile's folder, for the programs of finalize.d.
+	TreefileDir string
+	// LayerRepo has the commits of ostree-layers; nil means Repo.
+	LayerRepo *ostree.Repo
+
+	layers []layer
+}
+
+// inputHash is that of the plan, unless an option of the compose changes the tree.
+func (e *Env) inputHash(p *Plan) string {
+	if len(e.ScriptRules)+len(e.layers) == 0 && !e.NoScriptlets && !e.NoInitramfs {
+		return p.InputHash
+	}
+	h := sha256.New()
+	field(h, []byte(p.InputHash))
+	field(h, fmt.Appendf(nil, "scriptlets %t initramfs %t", !e.NoScriptlets, !e.NoInitramfs))
+	for _, r := range e.ScriptRules {
+		field(h, fmt.Appendf(nil, "%q %q %q %d", r.Package, r.Kind, r.Body, r.Action))
+	}
+	for _, l := range e.layers {
+		field(h, fmt.Appendf(nil, "layer %s %s", l.key, l.commit))
+	}
+	return hex.EncodeToString(h.Sum(nil))
 }
 
 // Step is one part of a compose, for reports.
@@ -53,11 +88,17 @@ type Result struct {
 	Version         string
 	Timestamp       time.Time
 	Stats           ostree.Stats
-	Steps           []Step
+	// InputHash is what the commit carries to be recognised by the next compose.
+	InputHash string
+	Steps     []Step
+	// Scriptlets are all scriptlets of the packages, in the order in which they
+	// ran; ScriptletLogs is the directory with their output.
+	Scriptlets    []scripts.Done
+	ScriptletLogs string
 }
 
 func (r *Result) step(name string, start time.Time, format string, args ...any) {
-	r.Steps = append(r.Steps, Step{Name: name, Took: time.Since(start), Detail: fmt.Sprintf(format, args...)})
+	r.Steps = append(r.Steps, Step{Name: name, Took: time.Since(start), Detail: strings.TrimSpace(fmt.Sprintf(format, args...))})
 }
 
 // Names inside the cache directory.
@@ -75,7 +116,10 @@ func Execute(ctx context.Context, plan *Plan, env Env) (Result, error) {
 	if err != nil {
 		return Result{}, err
 	}
-	if prev.inputHash == plan.InputHash && !env.Force {
+	if env.layers, err = resolveLayers(env.layerRepo(), plan.manifest); err != nil {
+		return Result{}, err
+	}
+	if prev.inputHash == env.inputHash(plan) && !env.Force {
 		return Result{Commit: prev.commit, Version: prev.version}, ErrUnchanged
 	}
 	cacheRepo, err := openCacheRepo(env)
@@ -90,7 +134,8 @@ func Execute(ctx context.Context, plan *Plan, env Env) (Result, error) {
 	if err != nil {
 		return Result{}, fmt.Errorf("make work directory: %w", err)
 	}
-	res, err := (&run{plan: plan, env: env, cache: cacheRepo, prev: prev}).do(ctx, work)
+	r := &run{plan: plan, env: env, cache: cacheRepo, prev: prev}
+	res, err := r.do(ctx, work)
 	if rmErr := env.Cache.RemoveAll(work); rmErr != nil {
 		err = errors.Join(err, fmt.Errorf("remove work directory: %w", rmErr))
 	}
@@ -146,6 +191,8 @@ type run struct {
 	cache *ostree.Repo
 	prev  previous
 	res   Result
+	// accounts are those of the previous commit.
+	accounts assemble.Accounts
 }
 
 func (r *run) do(ctx context.Context, workName string) (Result, error) {
@@ -168,7 +215,7 @@ func (r *run) do(ctx context.Context, workName string) (Result, error) {
 	if err != nil {
 		return Result{}, err
 	}
-	if err := r.checkLabels(work); err != nil {
+	if err := r.preparePolicyStore(work); err != nil {
 		return Result{}, err
 	}
 	c, err := r.finish(ctx, work, pkgs, asm)
@@ -176,24 +223,15 @@ func (r *run) do(ctx context.Context, workName string) (Result, error) {
 		return Result{}, err
 	}
 	defer c.root.Close()
+	if c.label, err = r.labels(c.root); err != nil {
+		return Result{}, err
+	}
 	return r.commit(ctx, c)
-}
-
-func (r *run) checkLabels(work *fsx.Dir) error {
-	if !r.plan.manifest.SELinux {
-		return nil
-	}
-	root, err := work.OpenDir(rootName)
-	if err != nil {
-		return err
-	}
-	defer root.Close()
-	return refusePolicy(root)
 }
 
 func (r *run) filter() importer.Filter {
 	m := r.plan.manifest
-	return importer.Filter{NoDocs: !m.Documentation, InstallLangs: m.InstallLangs}
+	return importer.Filter{NoDocs: !m.Documentation, InstallLangs: m.InstallLangs, IMA: m.IMA}
 }
 
 func (r *run) importAll(ctx context.Context, pkgs []localPackage) ([]assemble.Layer, error) {
@@ -221,18 +259,24 @@ const rootName = "rootfs"
 
 func (r *run) assemble(ctx context.Context, layers []assemble.Layer, work *fsx.Dir) (*assemble.Result, error) {
 	start := time.Now()
-	var seed assemble.Accounts
-	if !r.prev.commit.IsZero() && r.plan.manifest.PreservePasswd {
+	if !r.prev.commit.IsZero() {
 		var err error
-		if seed, err = assemble.LoadAccounts(ctx, r.env.Repo, r.prev.commit); err != nil {
+		if r.accounts, err = assemble.LoadAccounts(ctx, r.env.Repo, r.prev.commit); err != nil {
 			return nil, fmt.Errorf("read accounts of the previous commit: %w", err)
 		}
+	}
+	seed, err := r.seedAccounts()
+	if err != nil {
+		return nil, err
 	}
 	asm, err := assemble.Assemble(ctx, r.cache, layers, work, rootName, assemble.Options{Filter: r.filter(), Seed: seed, Logger: r.env.Log})
 	if err != nil {
 		return nil, err
 	}
 	r.res.step("assemble", start, "%d files", asm.Files)
+	if err := r.addLayers(ctx, work); err != nil {
+		return nil, err
+	}
 	return asm, nil
 }
 
@@ -246,7 +290,7 @@ func (r *run) commit(ctx context.Context, c composed) (Result, error) {
 	if err != nil {
 		return Result{}, err
 	}
-	done.Steps = r.res.Steps
+	done.Steps, done.Scriptlets, done.ScriptletLogs = r.res.Steps, r.res.Scriptlets, r.res.ScriptletLogs
 	done.step("commit", start, "%d files of %d new", done.Stats.ContentWritten, done.Stats.ContentTotal)
 	// The ref is moved: from here on the commit exists, a missing summary only
 	// makes clients read the ref itself.

@@ -4,7 +4,6 @@ package rpmcompose
 
 import (
 	"context"
-	"fmt"
 	"time"
 
 	"github.com/hostctl/hostctl/internal/fsx"
@@ -29,8 +28,11 @@ func (r *run) finish(ctx context.Context, work *fsx.Dir, pkgs []localPackage, as
 			c.root.Close()
 		}
 	}()
-	sandbox := scripts.Options{Timeout: r.env.ScriptTimeout, SourceDateEpoch: int64(c.timestamp), Logger: r.env.Log}
+	sandbox := scripts.Options{Timeout: r.env.ScriptTimeout, SourceDateEpoch: int64(c.timestamp), Logger: r.env.Log, LuaHelper: r.env.LuaHelper}
 	if err := r.scriptlets(ctx, work, c.root, pkgs, asm, sandbox); err != nil {
+		return c, err
+	}
+	if err = r.checkListed(c.root); err != nil {
 		return c, err
 	}
 	c.kernel, err = r.postprocess(ctx, work, c, asm, sandbox)
@@ -46,36 +48,13 @@ func (r *run) version(timestamp uint64) (string, error) {
 	return nextVersion(m.AutomaticVersionPrefix, m.AutomaticVersionSuffix, r.prev.version, time.Unix(int64(timestamp), 0))
 }
 
-func (r *run) scriptlets(ctx context.Context, work, root *fsx.Dir, pkgs []localPackage, asm *assemble.Result, o scripts.Options) error {
-	start := time.Now()
-	var rep *scripts.Report
-	err := scripts.With(ctx, root, work, o, func(ctx context.Context, s *scripts.Sandbox) (err error) {
-		rep, err = scripts.Install(ctx, s, headers(pkgs), scripts.InstallOptions{
-			Filter: r.filter(), Owners: asm.Owners, Progress: r.env.Progress})
-		return err
-	})
-	if err != nil {
-		return err
-	}
-	skipped := 0
-	for _, s := range rep.Steps {
-		if s.Skipped != "" {
-			skipped++
-			r.env.Progress.Message(fmt.Sprintf("Skipped %s: %s", s.Name, s.Skipped))
-		}
-		if s.Failed != "" {
-			r.env.Progress.Message(fmt.Sprintf("Tolerated failure of %s: %s", s.Name, s.Failed))
-		}
-	}
-	r.res.step("scriptlets", start, "%d run, %d skipped", rep.Scripts, skipped)
-	return nil
-}
-
 func (r *run) postprocess(ctx context.Context, work *fsx.Dir, c composed, asm *assemble.Result, sandbox scripts.Options) (kernel string, err error) {
 	o, err := postprocess.FromManifest(r.plan.manifest)
 	if err != nil {
 		return "", err
 	}
+	o.NoInitramfs = o.NoInitramfs || r.env.NoInitramfs
+	o.TreefileDir = r.env.TreefileDir
 	o.Version, o.Owned, o.Sandbox, o.Logger, o.Progress = c.version, asm.Owned, sandbox, r.env.Log, r.env.Progress
 	installed := make([]rpmdb.Installed, len(c.packages))
 	for i, p := range c.packages {

@@ -6,6 +6,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"net/http"
 	"strings"
 
 	"golang.org/x/sync/errgroup"
@@ -49,10 +50,18 @@ func (l localPackage) source() importer.Source {
 // fetchPackages downloads what is missing and verifies digests and, where the
 // repository asks for it, signatures, in the order of the plan.
 func fetchPackages(ctx context.Context, plan *Plan, src Sources) ([]localPackage, error) {
+	clients := map[string]*http.Client{}
+	for _, r := range src.Repos {
+		c, err := r.Client(rpmmd.Options{})
+		if err != nil {
+			return nil, err
+		}
+		clients[r.ID] = c
+	}
 	items := make([]fetch.Item, len(plan.Packages))
 	for i, p := range plan.Packages {
 		algo, digest, _ := strings.Cut(p.Checksum, ":")
-		items[i] = fetch.Item{URLs: p.URLs, Checksum: fetch.Checksum{Algo: algo, Hex: digest}, Size: p.Size, Name: p.NEVRA()}
+		items[i] = fetch.Item{URLs: p.URLs, Checksum: fetch.Checksum{Algo: algo, Hex: digest}, Size: p.Size, Name: p.NEVRA(), Client: clients[p.Repo]}
 	}
 	files, err := fetch.Fetch(ctx, src.Cache, items, fetch.Options{Log: src.Log, Progress: src.Progress})
 	if err != nil {

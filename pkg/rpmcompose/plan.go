@@ -32,7 +32,7 @@ var (
 
 // composerRevision is part of the input hash; it is raised when the same plan
 // would give another tree than before.
-const composerRevision = 1
+const composerRevision = 2
 
 // PlannedPackage is one package of a plan.
 type PlannedPackage struct {
@@ -62,6 +62,8 @@ type Plan struct {
 	InputHash string           `json:"inputhash"`
 	Repos     []PlannedRepo    `json:"repos"`
 	Packages  []PlannedPackage `json:"packages"` // in the order of installation
+	// Advisories are recorded in the commit; they are no part of the input hash.
+	Advisories []PlannedAdvisory `json:"advisories,omitempty"`
 
 	manifest *treefile.Manifest
 }

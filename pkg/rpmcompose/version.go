@@ -11,40 +11,51 @@ import (
 
 // nextVersion computes the version of a commit after the rule of the treefile
 // key automatic-version-prefix: the prefix alone for the first commit with it,
-// then prefix.1, prefix.2 and so on. The prefix may hold <date:FORMAT> with the
-// strftime conversions %Y %m %d %y %H %M %S %j; previous is the version of the
-// last commit, "" for none. Source: rpm-ostree's treefile documentation.
+// then prefix.1, prefix.2 and so on. A prefix with <date:FORMAT> (the strftime
+// conversions %Y %m %d %y %H %M %S %j) counts from prefix.0, anew on every date.
+// previous is the version of the last commit, "" for none. What follows the
+// number in previous is dropped; text where the number should be counts as 0.
+// Source: rpm-ostree's treefile documentation and its behaviour.
 func nextVersion(prefix, suffix, previous string, now time.Time) (string, error) {
-	prefix, err := expandDates(prefix, now.UTC())
+	expanded, err := expandDates(prefix, now.UTC())
 	if err != nil {
 		return "", err
 	}
 	if suffix == "" {
 		suffix = "."
 	}
-	if previous == prefix {
-		return prefix + suffix + "1", nil
+	first, second := expanded, expanded+suffix+"1"
+	if strings.Contains(prefix, dateTag) {
+		first = expanded + suffix + "0"
+		second = first
 	}
-	rest, ok := strings.CutPrefix(previous, prefix+suffix)
+	if previous == expanded {
+		return second, nil
+	}
+	rest, ok := strings.CutPrefix(previous, expanded+suffix)
 	if !ok {
-		return prefix, nil
+		return first, nil
 	}
 	digits := rest
 	if i := strings.IndexFunc(rest, func(r rune) bool { return r < '0' || r > '9' }); i >= 0 {
 		digits = rest[:i]
 	}
-	n, err := strconv.ParseUint(digits, 10, 32)
-	if err != nil {
-		return prefix, nil
+	if digits == "" {
+		digits = "0"
 	}
-	return prefix + suffix + strconv.FormatUint(n+1, 10), nil
+	n, err := strconv.ParseUint(digits, 10, 63)
+	if err != nil {
+		return "", fmt.Errorf("%w: key `automatic-version-prefix`: the number of the last version %q is too large", ErrTreefile, previous)
+	}
+	return expanded + suffix + strconv.FormatUint(n+1, 10), nil
 }
 
+const dateTag = "<date:"
+
 func expandDates(s string, now time.Time) (string, error) {
-	const open = "<date:"
 	var b strings.Builder
 	for {
-		i := strings.Index(s, open)
+		i := strings.Index(s, dateTag)
 		if i < 0 {
 			b.WriteString(s)
 			return b.String(), nil
@@ -54,7 +65,7 @@ func expandDates(s string, now time.Time) (string, error) {
 			return "", fmt.Errorf("%w: key `automatic-version-prefix`: %q is not closed by >", ErrTreefile, s[i:])
 		}
 		b.WriteString(s[:i])
-		date, err := strftime(s[i+len(open):i+end], now)
+		date, err := strftime(s[i+len(dateTag):i+end], now)
 		if err != nil {
 			return "", err
 		}

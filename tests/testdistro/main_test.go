@@ -22,9 +22,6 @@ func TestTreefile(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if u := m.Unsupported(); len(u) > 0 {
-		t.Errorf("unsupported keys: %v", u)
-	}
 	if diff := cmp.Diff([]string{"testdistro"}, m.Repos); diff != "" {
 		t.Error(diff)
 	}

@@ -15,6 +15,10 @@ var ErrCaps = errors.New("malformed file capabilities")
 // CapabilityXattr is the attribute that holds file capabilities.
 const CapabilityXattr = "security.capability"
 
+// IMAXattr is the attribute that holds the signature of a file's content.
+// Source: the kernel's Integrity Measurement Architecture, rpm's FILESIGNATURES.
+const IMAXattr = "security.ima"
+
 // capNames are the capabilities by number, from linux/capability.h.
 var capNames = [...]string{"chown", "dac_override", "dac_read_search", "fowner", "fsetid", "kill", "setgid", "setuid",
 	"setpcap", "linux_immutable", "net_bind_service", "net_broadcast", "net_admin", "net_raw", "ipc_lock", "ipc_owner",

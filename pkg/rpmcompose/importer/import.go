@@ -22,7 +22,7 @@ import (
 
 // importVersion changes with the rules of this package, so that a cache filled
 // by older rules is filled again.
-const importVersion = 1
+const importVersion = 2
 
 // Keys of a package commit's metadata.
 const (
@@ -31,6 +31,7 @@ const (
 	keyRepodata     = "rpmostree.repodata_checksum"
 	keyNoDocs       = "rpmostree.nodocs"
 	keyLangs        = "hostctl.install-langs"
+	keyIMA          = "hostctl.ima"
 	keyVersion      = "hostctl.import-version"
 	keyNotes        = "hostctl.import-notes"
 )
@@ -88,7 +89,7 @@ func Cached(repo *ostree.Repo, pkg *rpm.Package, o Options) (Result, bool, error
 		return Result{}, false, fmt.Errorf("look up %s: %w", ref, err)
 	}
 	want, have := metadata(pkg, o, nil), commit.Metadata
-	for _, key := range []string{keyHeaderSHA256, keyNoDocs, keyLangs, keyVersion} {
+	for _, key := range []string{keyHeaderSHA256, keyNoDocs, keyLangs, keyIMA, keyVersion} {
 		a, _ := want.Get(key)
 		b, _ := have.Get(key)
 		if a.Type() != b.Type() || !bytes.Equal(a.Bytes(), b.Bytes()) {
@@ -116,7 +117,7 @@ func importPackage(ctx context.Context, txn *ostree.Txn, pkg *rpm.Package, r io.
 	if err := failpoint.Hit("importer.run"); err != nil {
 		return Result{}, err
 	}
-	b := &build{ctx: ctx, txn: txn, files: pkg.Files(), root: ostree.NewMTree()}
+	b := &build{ctx: ctx, txn: txn, files: pkg.Files(), root: ostree.NewMTree(), ima: o.IMA}
 	if err := b.place(o.Filter); err != nil {
 		return Result{}, err
 	}
@@ -161,6 +162,9 @@ func metadata(pkg *rpm.Package, o Options, notes []Note) gvariant.Dict {
 	if o.InstallLangs != nil {
 		d.Set(keyLangs, gvariant.Strings(langs))
 	}
+	if o.IMA {
+		d.Set(keyIMA, gvariant.Bool(true))
+	}
 	if o.RepodataChecksum != "" {
 		d.Set(keyRepodata, gvariant.String(o.RepodataChecksum))
 	}
@@ -193,6 +197,7 @@ type build struct {
 	root  *ostree.MTree
 	lines []string
 	notes []Note
+	ima   bool
 }
 
 // place decides about every file before anything is read.
@@ -348,6 +353,9 @@ func (b *build) write(f *rpm.File, size int64, content io.Reader) (ostree.Checks
 		if value != nil {
 			h.Xattrs = append(h.Xattrs, ostree.Xattr{Name: CapabilityXattr, Value: value})
 		}
+	}
+	if b.ima && len(f.Signature) > 0 {
+		h.Xattrs = append(h.Xattrs, ostree.Xattr{Name: IMAXattr, Value: f.Signature})
 	}
 	return b.txn.WriteContent(b.ctx, h, size, content)
 }

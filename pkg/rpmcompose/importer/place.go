@@ -46,6 +46,8 @@ type Filter struct {
 	// InstallLangs are the languages whose files are kept, such as "de" or
 	// "pt_BR"; nil keeps all.
 	InstallLangs []string
+	// IMA keeps the files' IMA signatures.
+	IMA bool
 }
 
 // wants applies the filter to one file.
@@ -159,6 +161,10 @@ func placeVar(f *rpm.File) Placement {
 	switch p {
 	case "/var", "/run", "/var/run", "/var/lock", "/var/tmp", "/var/lib/rpm-state":
 		return Placement{Kind: Dropped}
+	}
+	if rest, ok := strings.CutPrefix(p, "/var/lib/selinux/"); ok && strings.Contains(rest, "/") {
+		// The modules of a policy; semanage.conf is told that they are there.
+		return inTree(f, "usr/etc/selinux/"+rest)
 	}
 	for _, d := range packageDB {
 		if p == d || strings.HasPrefix(p, d+"/") {

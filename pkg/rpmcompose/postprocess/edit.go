@@ -26,21 +26,52 @@ func (r *runner) units(ctx context.Context, s *scripts.Sandbox) error {
 		if _, err := s.Run(ctx, scripts.Command{Name: "systemctl enable", Args: argv}); err != nil {
 			return err
 		}
+		if err := r.presets(s.Root()); err != nil {
+			return err
+		}
 	}
+	return r.defaultTarget(s.Root())
+}
+
+const unitPreset = "usr/lib/systemd/system-preset/00-hostctl-units.preset"
+
+// presets keeps the units enabled where there is no machine-id: the first boot
+// then enables and disables all units after the presets.
+func (r *runner) presets(tree *fsx.Dir) error {
+	if r.o.MachineIDCompat {
+		return nil
+	}
+	text := "# Units of the treefile.\n"
+	for _, u := range r.o.Units {
+		if i, j := strings.IndexByte(u, '@'), strings.LastIndexByte(u, '.'); i > 0 && j > i+1 {
+			u = u[:i+1] + u[j:] + " " + u[i+1:j]
+		}
+		text += "enable " + u + "\n"
+	}
+	if err := tree.MkdirAll(path.Dir(unitPreset), 0o755); err != nil {
+		return err
+	}
+	return tree.WriteFileAtomic(unitPreset, []byte(text), 0o644)
+}
+
+// defaultTarget sets the target in usr, as a default of the tree: what is in /etc
+// would be reset by the first boot's presets. Source: rpm-ostree.
+func (r *runner) defaultTarget(tree *fsx.Dir) error {
 	if r.o.DefaultTarget == "" {
 		return nil
 	}
 	if strings.ContainsAny(r.o.DefaultTarget, "/\x00") || !strings.HasSuffix(r.o.DefaultTarget, ".target") {
 		return fmt.Errorf("default target %q is not the name of a target", r.o.DefaultTarget)
 	}
-	unit := "usr/lib/systemd/system/" + r.o.DefaultTarget
-	if ok, err := s.Root().Exists(unit); err != nil || !ok {
-		return errors.Join(err, fmt.Errorf("default target: no /%s", unit))
+	const units = "usr/lib/systemd/system/"
+	if ok, err := tree.Exists(units + r.o.DefaultTarget); err != nil || !ok {
+		return errors.Join(err, fmt.Errorf("default target: no /%s", units+r.o.DefaultTarget))
 	}
-	if err := s.Root().MkdirAll("usr/etc/systemd/system", 0o755); err != nil {
+	// One that a scriptlet set would win.
+	if err := tree.RemoveAll("usr/etc/systemd/system/default.target"); err != nil {
 		return err
 	}
-	return s.Root().SymlinkAtomic("/"+unit, "usr/etc/systemd/system/default.target")
+	return tree.SymlinkAtomic(r.o.DefaultTarget, units+"default.target")
 }
 
 // osRelease writes the version into usr/lib/os-release, wherever that leads.
@@ -84,7 +115,7 @@ func editOSRelease(text, version, base string) (string, error) {
 		case key == "OSTREE_VERSION":
 			continue
 		case base != "" && (key == "VERSION" || key == "PRETTY_NAME"):
-			line = strings.Replace(line, base, version, 1)
+			line = strings.ReplaceAll(line, base, version)
 		}
 		out.WriteString(line)
 	}

@@ -44,6 +44,34 @@ type topEntry struct {
 	mode         fs.FileMode
 }
 
+// optInTree tells whether /opt and /usr/local are directories of the tree.
+func (r *runner) optInTree() bool {
+	return r.o.OptUsrlocal == OptRoot || r.o.OptUsrlocal == OptStateOverlay
+}
+
+// stateOverlays lets /opt and /usr/local be changed on the booted system, in an
+// overlay whose upper layer is in /var. Source: rpm-ostree's opt-usrlocal and
+// libostree's ostree-state-overlay@.service.
+func (r *runner) stateOverlays(tree *fsx.Dir) error {
+	const units, template = "usr/lib/systemd/system", "ostree-state-overlay@"
+	if r.o.OptUsrlocal != OptStateOverlay {
+		return nil
+	}
+	if ok, err := tree.Exists(units + "/" + template + ".service"); err != nil || !ok {
+		return errors.Join(err, fmt.Errorf("opt-usrlocal = %q needs %s.service, which no package of the tree has", OptStateOverlay, template))
+	}
+	if err := tree.MkdirAll(units+"/local-fs.target.requires", 0o755); err != nil {
+		return err
+	}
+	for _, name := range []string{"usr-lib-opt", "usr-local"} {
+		unit := template + name + ".service"
+		if err := tree.SymlinkAtomic("../"+unit, units+"/local-fs.target.requires/"+unit); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 func (r *runner) topLevel() []topEntry {
 	top := []topEntry{
 		{"boot", "", 0o755}, {"dev", "", 0o755}, {"proc", "", 0o755}, {"run", "", 0o755}, {"sys", "", 0o755},
@@ -51,7 +79,7 @@ func (r *runner) topLevel() []topEntry {
 		{"ostree", "sysroot/ostree", 0}, {"home", "var/home", 0}, {"root", "var/roothome", 0}, {"srv", "var/srv", 0},
 		{"mnt", "var/mnt", 0}, {"media", "run/media", 0},
 	}
-	if r.o.OptUsrlocal == OptRoot {
+	if r.optInTree() {
 		top = append(top, topEntry{"opt", "usr/lib/opt", 0})
 	} else {
 		top = append(top, topEntry{"opt", "var/opt", 0})
@@ -94,7 +122,7 @@ func (r *runner) layout() error {
 		}
 	}
 	lines := layoutLines
-	if r.o.OptUsrlocal != OptRoot {
+	if !r.optInTree() {
 		lines += optLines
 	} else if err := r.root.MkdirAll("usr/lib/opt", 0o755); err != nil {
 		return err
@@ -129,8 +157,8 @@ func (r *runner) place(e topEntry) error {
 // usrLocal replaces usr/local by a link to /var, unless it is part of the tree.
 // Empty directories are made at boot; a file would be lost, so it is an error.
 func (r *runner) usrLocal() error {
-	if r.o.OptUsrlocal == OptRoot {
-		return nil
+	if r.optInTree() {
+		return errors.Join(r.root.MkdirAll("usr/local", 0o755), r.useradd())
 	}
 	err := walk(r.root, "usr/local", func(_ *fsx.Dir, _, full string, st fsx.Stat) error {
 		if st.IsRegular() {

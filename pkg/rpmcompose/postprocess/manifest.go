@@ -14,7 +14,9 @@ func FromManifest(m *treefile.Manifest) (Options, error) {
 	o := Options{
 		MutateOSRelease: m.MutateOSRelease, Units: m.Units, DefaultTarget: m.DefaultTarget, TmpIsDir: m.TmpIsDir,
 		MachineIDCompat: m.MachineidCompat, OptUsrlocal: string(m.OptUsrlocal), ReadonlyExecutables: m.ReadonlyExecutables,
-		NoKernel: m.Container, NoInitramfs: m.NoInitramfs, InitramfsArgs: m.InitramfsArgs, EtcGroupMembers: m.EtcGroupMembers,
+		KernelInOstreeBoot: m.BootLocation == treefile.BootNew, Cliwrap: m.Cliwrap, CliwrapBinaries: m.CliwrapBinaries,
+		RefuseDevices: !m.IgnoreDevices,
+		NoKernel:      m.Container, NoInitramfs: m.NoInitramfs, InitramfsArgs: m.InitramfsArgs, EtcGroupMembers: m.EtcGroupMembers,
 		RemoveFiles: m.RemoveFiles,
 	}
 	for _, rm := range m.RemoveFromPackages {
@@ -32,7 +34,24 @@ func FromManifest(m *treefile.Manifest) (Options, error) {
 		o.AddFiles = append(o.AddFiles, AddFile{Dest: f.Dest, Data: data, Executable: e.Executable})
 	}
 	for i, body := range m.Postprocess {
-		o.Scripts = append(o.Scripts, Script{Name: fmt.Sprintf("postprocess script %d", i+1), Body: []byte(body)})
+		o.Scripts = append(o.Scripts, Script{Name: fmt.Sprintf("postprocess script %d (%s)", i+1, m.Where("postprocess", i)), Body: []byte(body)})
+	}
+	for _, e := range m.Externals {
+		if e.Role != treefile.RoleFinalize {
+			continue
+		}
+		data, err := m.ReadExternal(e)
+		if err != nil {
+			return Options{}, err
+		}
+		o.Finalize = append(o.Finalize, Script{Name: e.Path, Body: data})
+	}
+	flat, err := m.Flat(false)
+	if err != nil {
+		return Options{}, err
+	}
+	if o.Treefile, err = flat.Encode(treefile.JSON, treefile.EncodeOptions{}); err != nil {
+		return Options{}, err
 	}
 	if m.PostprocessScript != "" {
 		e, ok := m.External(treefile.RolePostprocess, m.PostprocessScript)

@@ -3,6 +3,8 @@
 package postprocess
 
 import (
+	"errors"
+	"io/fs"
 	"path"
 	"strings"
 
@@ -85,11 +87,28 @@ func (r *runner) shadowDates() error {
 	return r.replace(name, out.String())
 }
 
+// whiteoutPrefix marks a file that hides a name from an overlay filesystem: a
+// checkout makes it the device 0:0 again. Source: libostree's whiteouts.
+const whiteoutPrefix = ".ostree-wh."
+
 // dropSpecial removes devices, pipes and sockets, which a commit cannot hold.
+// Whiteouts of overlay filesystems become files. Source: rpm-ostree's treefile
+// documentation, ignore-devices.
 func (r *runner) dropSpecial() error {
 	return walk(r.root, ".", func(d *fsx.Dir, name, full string, st fsx.Stat) error {
 		if st.IsDir() || st.IsRegular() || st.IsSymlink() {
 			return nil
+		}
+		const format, char, block = 0o170000, 0o020000, 0o060000
+		kind := st.Mode & format
+		switch {
+		case kind == char && st.Rdev == 0:
+			if err := d.Remove(name); err != nil {
+				return err
+			}
+			return d.WriteFileAtomic(whiteoutPrefix+name, nil, fs.FileMode(st.Mode&0o777))
+		case r.o.RefuseDevices && (kind == char || kind == block):
+			return errors.New("is a device, which a tree cannot hold (ignore-devices = false)")
 		}
 		r.drop(full, "a tree holds no special files")
 		return d.Remove(name)

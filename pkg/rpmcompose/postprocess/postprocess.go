@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 	"time"
 
 	"github.com/hostctl/hostctl/internal/failpoint"
@@ -27,8 +28,9 @@ var (
 
 // Layouts of /opt and /usr/local.
 const (
-	OptVar  = "var"  // links to directories of /var; the default
-	OptRoot = "root" // part of the tree
+	OptVar          = "var"           // links to directories of /var; the default
+	OptRoot         = "root"          // part of the tree
+	OptStateOverlay = "state-overlay" // part of the tree, with changes kept in an overlay
 )
 
 // AddFile is a file to put into the tree.
@@ -65,8 +67,13 @@ type Options struct {
 
 	TmpIsDir            bool   // /tmp is a directory instead of a link to sysroot/tmp
 	MachineIDCompat     bool   // an empty /etc/machine-id instead of none
-	OptUsrlocal         string // OptVar or OptRoot; "" means OptVar
+	OptUsrlocal         string // OptVar, OptRoot or OptStateOverlay; "" means OptVar
 	ReadonlyExecutables bool
+	// KernelInOstreeBoot gives kernel and initramfs second names in usr/lib/ostree-boot.
+	KernelInOstreeBoot bool
+
+	// RefuseDevices makes a device in the tree an error instead of dropping it.
+	RefuseDevices bool
 
 	// NoKernel is for trees that do not boot by themselves (containers).
 	NoKernel    bool
@@ -89,6 +96,16 @@ type Options struct {
 	RemoveFiles []string
 	AddFiles    []AddFile
 	Scripts     []Script
+	// Finalize are programs that run on this machine, unconfined, with the finished
+	// tree as current directory; TreefileDir is the folder they find in RPMOSTREE_WORKDIR.
+	Finalize    []Script
+	TreefileDir string
+	// Treefile is the JSON that the tree keeps of what it was made from.
+	Treefile []byte
+	// Cliwrap replaces programs by wrappers that call rpm-ostree; CliwrapBinaries
+	// names those to replace instead of the usual ones.
+	Cliwrap         bool
+	CliwrapBinaries []string
 
 	// WriteRPMDB writes the package database into dir, which is the tree's
 	// usr/share/rpm; nil leaves the tree without one. It is called before
@@ -139,7 +156,7 @@ func Run(ctx context.Context, root, work *fsx.Dir, o Options) (*Result, error) {
 	if r.log == nil {
 		r.log = slog.New(slog.DiscardHandler)
 	}
-	if o.OptUsrlocal != "" && o.OptUsrlocal != OptVar && o.OptUsrlocal != OptRoot {
+	if !slices.Contains([]string{"", OptVar, OptRoot, OptStateOverlay}, o.OptUsrlocal) {
 		return nil, fmt.Errorf("postprocess tree: layout %q of /opt: %w", o.OptUsrlocal, errors.ErrUnsupported)
 	}
 	err := scripts.With(ctx, root, work, o.Sandbox, func(ctx context.Context, s *scripts.Sandbox) error {
@@ -148,11 +165,14 @@ func Run(ctx context.Context, root, work *fsx.Dir, o Options) (*Result, error) {
 	if err == nil {
 		err = r.parts(ctx, []part{
 			{"kernel location", r.boot},
+			{"boot location", r.bootLocation},
+			{"base rpmdb", r.baseDB},
 			{"normalise", r.normalise},
 			{"accounts", r.splitAccounts},
 			{"var", r.convertVar},
 			{"layout", r.layout},
 			{"special files", r.dropSpecial},
+			{"finalize.d", func() error { return r.finalize(ctx, work) }},
 		})
 	}
 	if err != nil {
@@ -168,11 +188,14 @@ func (r *runner) edit(ctx context.Context, s *scripts.Sandbox) error {
 		{"units", func() error { return r.units(ctx, s) }},
 		{"os-release", func() error { return r.osRelease(tree) }},
 		{"rpmdb", func() error { return r.rpmdb(ctx, tree) }},
+		{"treefile", func() error { return r.treefile(tree) }},
+		{"state overlays", func() error { return r.stateOverlays(tree) }},
 		{"remove files", func() error { return r.removeFiles(tree) }},
 		{"add files", func() error { return r.addFiles(tree) }},
 		{"scripts", func() error { return r.scripts(ctx, s) }},
 		{"readonly executables", func() error { return r.readonly(tree) }},
 		{"kernel", func() error { return r.kernel(ctx, s) }},
+		{"cliwrap", func() error { return r.cliwrap(tree) }},
 	})
 }
 

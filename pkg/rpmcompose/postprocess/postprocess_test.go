@@ -41,7 +41,7 @@ func TestRunMakesABootableLayout(t *testing.T) {
 		"home": "-> var/home", "root": "-> var/roothome", "ostree": "-> sysroot/ostree", "opt": "-> var/opt", "usr/local": "-> ../var/usrlocal",
 		"bin": "-> usr/bin", "tmp": "41777 0:0", "boot": "40755 0:0", "var": "40755 0:0", modules + "/vmlinuz": "100644 0:0",
 		modules + "/initramfs.img": "100600 0:0", modules + "/modules.dep": "100644", "usr/lib/ostree-boot/extra": "100644",
-		"usr/etc/systemd/system/default.target": "-> /usr/lib/systemd/system/my.target", "usr/bin/new": "100755",
+		"usr/lib/systemd/system/default.target": "-> my.target", baseRPMDB + "/rpmdb.sqlite": "100644", "usr/bin/new": "100755",
 		"usr/lib/sysimage/rpm": "-> ../../share/rpm", "usr/share/rpm/rpmdb.sqlite": "100644", "usr/etc/machine-id": "100444",
 		"usr/lib/opt/distro/tool": "100644", "usr/share/copied": "100644",
 	} {
@@ -49,7 +49,7 @@ func TestRunMakesABootableLayout(t *testing.T) {
 			t.Errorf("%s is %q, want %q", name, line, want)
 		}
 	}
-	for _, gone := range []string{"etc", "usr/etc/removed", "usr/share/doc/distro/a", "usr/etc/.pwd.lock", "usr/etc/passwd-",
+	for _, gone := range []string{"etc", "usr/etc/removed", "usr/etc/systemd/system/default.target", "usr/share/doc/distro/a", "usr/etc/.pwd.lock", "usr/etc/passwd-",
 		"usr/etc/ssh/ssh_host_rsa_key", "var/lib", "boot/extra"} {
 		if line, ok := got[gone]; ok {
 			t.Errorf("%s is %s, want it gone", gone, line)

@@ -12,8 +12,10 @@
 // is a directory below the work directory.
 //
 // [Install] is the package manager's part: accounts, %pre, owners, %post,
-// %posttrans and triggers in order. What is deliberately not run is listed
-// with its reason in [DefaultRules]; these kinds are never run: %preun, %postun,
+// %posttrans and triggers in order; [Explain] tells beforehand what it does with
+// every script. Lua runs in a process of its own where Options.LuaHelper names
+// one, see [ServeLua]. What is deliberately not run is listed with its reason in
+// [DefaultRules]; these kinds are never run: %preun, %postun,
 // %triggerun, %triggerpostun, %preuntrans, %postuntrans, %verifyscript and
 // %pretrans in a language other than Lua, for a composed tree never removes or
 // replaces an installed package.

@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"strings"
 	"time"
@@ -33,6 +34,8 @@ type InstallOptions struct {
 	AllowUnknownOwners bool
 	// NoSysusers leaves the accounts as the packages ship them.
 	NoSysusers bool
+	// NoScripts runs no script; accounts and owners are made.
+	NoScripts bool
 	// Macros are what rpm.expand and scripts with macros see, by name; they stand
 	// beside the usual directories (_bindir and so on).
 	Macros   map[string]string
@@ -42,10 +45,34 @@ type InstallOptions struct {
 // Done is one step that ran or was skipped.
 type Done struct {
 	Name     string // PACKAGE.KIND
+	Package  string
 	Duration time.Duration
-	Output   string
+	Output   string // its last part
+	Cut      bool   // earlier output was dropped
 	Skipped  string // the reason, where it did not run
-	Failed   string // the error, where that was tolerated
+	Failed   string // the error, where there was one; the last step's unless it was tolerated
+}
+
+// WriteTo writes what happened and the output, for a person to read.
+func (d *Done) WriteTo(w io.Writer) (int64, error) {
+	var b strings.Builder
+	switch {
+	case d.Skipped != "":
+		fmt.Fprintf(&b, "== %s: not run: %s\n", d.Name, d.Skipped)
+	case d.Failed != "":
+		fmt.Fprintf(&b, "== %s: %s\n", d.Name, d.Failed)
+	default:
+		fmt.Fprintf(&b, "== %s: %.2f s\n", d.Name, d.Duration.Seconds())
+	}
+	if d.Cut {
+		b.WriteString("[earlier output was dropped]\n")
+	}
+	b.WriteString(d.Output)
+	if d.Output != "" && !strings.HasSuffix(d.Output, "\n") {
+		b.WriteByte('\n')
+	}
+	n, err := io.WriteString(w, b.String())
+	return int64(n), err
 }
 
 // Report tells what Install did.
@@ -58,9 +85,10 @@ type Report struct {
 
 // Install runs what an installation of packages into an empty tree runs, in
 // this order: directories of /var from tmpfiles.d, accounts from sysusers.d,
-// %pretrans (Lua only), all %pre, owners and modes and capabilities, then for
-// each package %post and the package triggers it sets off, all %posttrans, file
-// triggers and transaction file triggers. pkgs is in the order of installation.
+// %pretrans (Lua only), for each package the %triggerprein it sets off and its
+// %pre, owners and modes and capabilities, then for each package %post and the
+// %triggerin it sets off, all %posttrans, file triggers and transaction file
+// triggers. pkgs is in the order of installation.
 //
 // The first failure ends it, with an error that names the package, the script,
 // its exit status and its last lines.
@@ -70,7 +98,10 @@ func Install(ctx context.Context, s *Sandbox, pkgs []*rpm.Package, o InstallOpti
 		rules = DefaultRules()
 	}
 	in := &installer{s: s, o: o, log: s.o.Logger, rep: &Report{}}
-	steps := Plan(pkgs, o.Filter, rules)
+	var steps []Step
+	if !o.NoScripts {
+		steps = Plan(pkgs, o.Filter, rules)
+	}
 	if err := in.accounts(); err != nil {
 		return in.rep, err
 	}
@@ -146,16 +177,18 @@ func (in *installer) step(ctx context.Context, st *Step) error {
 	}
 	if st.Skip != nil {
 		in.log.Info("script is not run", "script", st.Name(), "reason", st.Skip.Reason)
-		in.rep.Steps = append(in.rep.Steps, Done{Name: st.Name(), Skipped: st.Skip.Reason})
+		in.rep.Steps = append(in.rep.Steps, Done{Name: st.Name(), Package: st.Package, Skipped: st.Skip.Reason})
 		return nil
 	}
 	if err := failpoint.Hit("scripts." + st.Kind); err != nil {
 		return err
 	}
 	out, err := in.run(ctx, st)
-	done := Done{Name: st.Name(), Duration: out.Duration, Output: out.Text}
-	if err != nil && st.Tolerate != nil && ctx.Err() == nil && !errors.Is(err, ErrTreeDamaged) {
+	done := Done{Name: st.Name(), Package: st.Package, Duration: out.Duration, Output: out.Text, Cut: out.Truncated}
+	if err != nil {
 		done.Failed = err.Error()
+	}
+	if err != nil && st.Tolerate != nil && ctx.Err() == nil && !errors.Is(err, ErrTreeDamaged) {
 		in.log.Warn("script failed", "script", st.Name(), "error", err, "reason", st.Tolerate.Reason)
 		err = nil
 	}
@@ -167,16 +200,25 @@ func (in *installer) step(ctx context.Context, st *Step) error {
 	return nil
 }
 
-func (in *installer) run(ctx context.Context, st *Step) (Output, error) {
-	body := st.Body
+// scriptText is what a script's text becomes before it runs.
+func scriptText(st *Step, macros map[string]string) (string, error) {
 	if st.Flags&rpm.ScriptQFormat != 0 {
-		return Output{}, fmt.Errorf("script with a query format: %w", ErrUnsupported)
+		return "", fmt.Errorf("script with a query format: %w", ErrUnsupported)
 	}
-	if st.Flags&rpm.ScriptExpand != 0 {
-		body = in.expand(body)
-		if strings.Contains(body, "%{") || strings.Contains(body, "%(") {
-			return Output{}, fmt.Errorf("script with macros that have no value here: %w", ErrUnsupported)
-		}
+	if st.Flags&rpm.ScriptExpand == 0 {
+		return st.Body, nil
+	}
+	body := expandMacros(st.Body, macros)
+	if strings.Contains(body, "%{") || strings.Contains(body, "%(") {
+		return "", fmt.Errorf("script with macros that have no value here: %w", ErrUnsupported)
+	}
+	return body, nil
+}
+
+func (in *installer) run(ctx context.Context, st *Step) (Output, error) {
+	body, err := scriptText(st, in.o.Macros)
+	if err != nil {
+		return Output{}, err
 	}
 	if len(st.Interp) > 0 && st.Interp[0] == rpm.LuaInterp {
 		return in.lua(ctx, st, body)
@@ -205,11 +247,12 @@ var directories = map[string]string{"_prefix": "/usr", "_exec_prefix": "/usr", "
 	"_unitdir": "/usr/lib/systemd/system", "_presetdir": "/usr/lib/systemd/system-preset", "_tmpfilesdir": "/usr/lib/tmpfiles.d",
 	"_sysusersdir": "/usr/lib/sysusers.d", "_udevrulesdir": "/usr/lib/udev/rules.d", "nil": ""}
 
-// expand replaces %{name}, %{?name} and %name for the macros that are known;
-// %{?name} of an unknown one is empty, everything else stays.
-func (in *installer) expand(s string) string {
+// expandMacros replaces %{name}, %{?name} and %name for the macros that are known,
+// those given or directories; %{?name} of an unknown one is empty, everything
+// else stays.
+func expandMacros(s string, macros map[string]string) string {
 	value := func(name string) (string, bool) {
-		if v, ok := in.o.Macros[name]; ok {
+		if v, ok := macros[name]; ok {
 			return v, true
 		}
 		v, ok := directories[name]

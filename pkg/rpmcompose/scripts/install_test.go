@@ -101,6 +101,8 @@ echo WRONG >> /usr/share/log
 echo WRONG >> /usr/share/log
 %triggerin -- two
 echo one.triggerin $1 $2 >> /usr/share/log
+%triggerprein -- two
+echo one.triggerprein $1 $2 >> /usr/share/log
 %filetriggerin -P 10 -- /usr/share/two
 echo one.filetriggerin $1 $(cat) >> /usr/share/log
 %transfiletriggerin -P 5 -- /usr/share/t
@@ -118,6 +120,8 @@ local f = io.open("/usr/share/log", "a"); f:write("two.pre " .. arg[2] .. "\n");
 %post -p /usr/bin/true-program
 %posttrans
 echo two.posttrans $1 >> /usr/share/log
+%triggerprein -- one, two
+echo two.triggerprein $1 $2 >> /usr/share/log
 `}
 	two.Install += "; mkdir -p %{buildroot}/usr/bin; printf '#!/bin/sh\\necho two.post $# >> /usr/share/log\\n' > %{buildroot}/usr/bin/true-program"
 	two.Files += "\n%attr(755,root,root) /usr/bin/true-program"
@@ -126,6 +130,8 @@ echo two.posttrans $1 >> /usr/share/log
 		t.Fatal(err)
 	}
 	want := `one.pre 1
+one.triggerprein 1 0
+two.triggerprein 0 1
 two.pre 1
 one.post 1
 two.post 0
@@ -141,7 +147,7 @@ one.trans 1 /usr/share/two/f
 	if diff := cmp.Diff(want, text(t, root, "usr/share/log")); diff != "" {
 		t.Errorf("log (-want +got):\n%s", diff)
 	}
-	if rep.Scripts != 10 {
+	if rep.Scripts != 12 {
 		t.Errorf("%d scripts ran", rep.Scripts)
 	}
 }
@@ -235,6 +241,15 @@ func TestFailingScriptIsNamed(t *testing.T) {
 
 func TestLua(t *testing.T) {
 	t.Parallel()
+	for name, helper := range map[string][]string{"in this process": nil, "in its own process": luaHelper(t)} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			testLua(t, helper)
+		})
+	}
+}
+
+func testLua(t *testing.T, helper []string) {
 	e := newEnv(t)
 	for _, tc := range []struct{ name, body, want string }{
 		{"files", `
@@ -259,7 +274,32 @@ assert(os.remove("/usr/share/l/g")); assert(posix.rmdir("/usr/share/l") == 0)
 assert(posix.symlink("/proc/self/root/../../..", "/usr/share/up") == 0)
 assert(not io.open("/usr/share/up/etc/hostname")); assert(not io.open("../../../../../../etc/hostname"))
 assert(not io.open("/proc/self/environ"))`, ""},
+		{"bytes", `print("\255\0x"); local f = assert(io.open("/usr/share/bytes", "w")); f:write("\255\254"); f:close(); assert(rpm.execute("/bin/sh", "-c", "[ $(stat -c %s /usr/share/bytes) = 2 ]") == 0)`, ""},
 		{"programs", `assert(rpm.execute("/bin/sh", "-c", "echo ran > /usr/share/ran") == 0); assert(os.execute("exit 4") == nil); assert(posix.stat("/usr/share/ran"))`, ""},
+		{"fork", `
+function run(program, ...)
+  local pid = posix.fork()
+  if pid == 0 then
+    posix.exec(program, ...)
+    assert(nil)
+  elseif pid > 0 then
+    local p, how, code = posix.wait(pid)
+    assert(p == pid and how == "exited")
+    return code
+  end
+end
+assert(run("/bin/sh", "-c", "echo $0 > /usr/share/forked", "arg") == 0)
+local f = io.open("/usr/share/forked"); assert(f:read() == "arg"); f:close()
+assert(run("/bin/sh", "-c", "exit 9") == 9)
+assert(run("/nowhere/at/all") > 0)
+if posix.access("/bin/sh") then
+  local pid = posix.fork()
+  if (pid == 0) then error("only the child dies") else posix.wait(pid) end
+end
+assert(posix.mkdir("/usr/share/parent") == 0)
+`, ""},
+		{"child that goes on", `local pid = posix.fork(); if pid == 0 then print("child") end`, "without posix.exec"},
+		{"exec alone", `posix.exec("/bin/sh")`, "posix.exec is not supported"},
 		{"macros", `assert(rpm.expand("%{_bindir}/x %{?nope}%%") == "/usr/bin/x %"); assert(macros._sysconfdir == "/etc")`, ""},
 		{"compare", `assert(rpm.vercmp("1.0~rc1", "1.0") == -1)`, ""},
 		{"exit 0", `os.exit(0); error("not reached")`, ""},
@@ -273,7 +313,7 @@ assert(not io.open("/proc/self/environ"))`, ""},
 		t.Run(tc.name, func(t *testing.T) {
 			t.Parallel()
 			p := rpmtest.Spec{Name: "lua", Extra: "%post -p <lua>\n" + strings.ReplaceAll(tc.body, "%", "%%")}
-			_, _, err := e.install(t, scripts.Options{Timeout: 3 * time.Second}, scripts.InstallOptions{}, p)
+			_, _, err := e.install(t, scripts.Options{Timeout: 10 * time.Second, LuaHelper: helper}, scripts.InstallOptions{}, p)
 			if tc.want == "" {
 				if err != nil {
 					t.Error(err)
@@ -282,6 +322,49 @@ assert(not io.open("/proc/self/environ"))`, ""},
 			}
 			if err == nil || !strings.Contains(err.Error(), tc.want) || !strings.Contains(err.Error(), "lua-1.0-1") {
 				t.Errorf("got %v, want %q", err, tc.want)
+			}
+		})
+	}
+}
+
+// TestDamageIsNotTolerated: a rule for a failing script does not cover what the
+// script deletes.
+func TestDamageIsNotTolerated(t *testing.T) {
+	t.Parallel()
+	e := newEnv(t)
+	rules := []scripts.Rule{{Package: "bad*", Action: scripts.Tolerate, Reason: "test"}}
+	for name, extra := range map[string]string{
+		"shell": "%post\nrm -rf --no-preserve-root / 2>/dev/null\nexit 1",
+		"loop":  "%post\nrm -rf --no-preserve-root / 2>/dev/null\nwhile :; do :; done",
+		"Lua":   "%post -p <lua>\nrpm.execute('/bin/sh', '-c', 'rm -rf --no-preserve-root / 2>/dev/null'); error('x')",
+	} {
+		_, _, err := e.install(t, scripts.Options{Timeout: 5 * time.Second, LuaHelper: luaHelper(t)}, scripts.InstallOptions{Rules: rules}, rpmtest.Spec{Name: "bad", Extra: extra})
+		if !errors.Is(err, scripts.ErrTreeDamaged) {
+			t.Errorf("%s: got %v", name, err)
+		}
+	}
+}
+
+// TestLuaIsBounded: what the interpreter itself cannot stop ends with its process.
+func TestLuaIsBounded(t *testing.T) {
+	t.Parallel()
+	e := newEnv(t)
+	for _, tc := range []struct {
+		name, body string
+		limit      time.Duration
+		want       error
+	}{
+		{"memory", `local t = {}; for i = 1, 1000000000 do t[i] = string.rep("x", 1000000) .. i end`, 3 * time.Minute, scripts.ErrLuaEnded},
+		{"one large string", `local s = string.rep("x", 60000000); while true do s = s .. s end`, 3 * time.Minute, scripts.ErrLuaEnded},
+		{"pattern that never ends", `string.find(string.rep("a", 100), string.rep("a-", 40) .. "b")`, 5 * time.Second, scripts.ErrTimeout},
+		{"output", `while true do print(string.rep("x", 60)) end`, 5 * time.Second, scripts.ErrTimeout},
+		{"large program", `rpm.execute("/bin/sh", string.rep("x", 3000000))`, 3 * time.Minute, nil},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			p := rpmtest.Spec{Name: "lua", Extra: "%post -p <lua>\n" + strings.ReplaceAll(tc.body, "%", "%%")}
+			_, _, err := e.install(t, scripts.Options{Timeout: tc.limit, LuaHelper: luaHelper(t)}, scripts.InstallOptions{}, p)
+			if err == nil || tc.want != nil && !errors.Is(err, tc.want) || tc.want == nil && errors.Is(err, scripts.ErrTimeout) {
+				t.Errorf("got %v, want %v", err, tc.want)
 			}
 		})
 	}

@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"path"
 	"strconv"
 	"strings"
@@ -20,35 +21,55 @@ import (
 // The interpreter is Lua 5.1 where rpm embeds 5.4, with the base, table, string
 // and math libraries and own io, os, posix and rpm tables. Those reach files of
 // the tree only: every path is resolved with the sandbox's overlay as the root,
-// and programs run in the sandbox. What cannot be had (fork, sockets, popen) is
-// an error that says so.
+// and programs run in the sandbox. What cannot be had (a fork that does not run a
+// program, popen) is an error that says so.
 
 // maxLuaString bounds strings that string.rep makes.
 const maxLuaString = 64 << 20
 
+// luaJob is a Lua script with all that it may know.
+type luaJob struct {
+	Name   string
+	Body   string
+	Args   []string
+	Stdin  []string // paths of a file trigger
+	Macros map[string]string
+	Epoch  int64 // what the clock says, in seconds
+}
+
 // luaRun is one Lua script under way.
 type luaRun struct {
-	in    *installer
-	ctx   context.Context
-	root  *fsx.Dir
-	out   *tail
-	stdin []string // paths of a file trigger
-	name  string
-	files []*luaFile
+	luaJob
+	ctx     context.Context
+	root    *fsx.Dir
+	out     io.Writer
+	program func(argv []string) (Output, error)
+	files   []*luaFile
+	// forked: the branch of a child runs; childCode is how the last one ended.
+	forked    bool
+	childCode int
 }
 
 // lua runs a Lua scriptlet.
 func (in *installer) lua(ctx context.Context, st *Step, body string) (Output, error) {
-	ctx, cancel := context.WithTimeoutCause(ctx, in.s.o.Timeout, ErrTimeout)
+	outer := ctx
+	ctx, cancel := context.WithTimeoutCause(outer, in.s.o.Timeout, ErrTimeout)
 	defer cancel()
-	run := &luaRun{in: in, ctx: ctx, root: in.s.Root(), stdin: st.Stdin, name: st.Name(),
-		out: newTail(in.s.o.MaxOutput, in.log, st.Name())}
+	out := newTail(in.s.o.MaxOutput, in.log, st.Name())
+	run := &luaRun{ctx: ctx, root: in.s.Root(), out: out,
+		luaJob:  luaJob{Name: st.Name(), Body: body, Args: st.Args, Stdin: st.Stdin, Macros: in.o.Macros, Epoch: in.s.o.SourceDateEpoch},
+		program: func(argv []string) (Output, error) { return in.s.Run(ctx, Command{Name: st.Name(), Args: argv}) }}
 	start := time.Now()
-	err := run.exec(st, body)
-	run.out.flush()
-	res := Output{Text: run.out.String(), Truncated: run.out.dropped, Duration: time.Since(start)}
-	if err == nil {
-		err = in.s.intact()
+	var err error
+	if len(in.s.o.LuaHelper) > 0 {
+		err = in.s.luaHelper(run)
+	} else {
+		err = run.exec()
+	}
+	out.flush()
+	res := Output{Text: out.String(), Truncated: out.dropped, Duration: time.Since(start)}
+	if damaged := in.s.intact(); damaged != nil && outer.Err() == nil {
+		return res, &Error{Command: st.Name(), Code: -1, Output: res.Text, Err: damaged}
 	}
 	if err == nil {
 		return res, nil
@@ -59,11 +80,12 @@ func (in *installer) lua(ctx context.Context, st *Step, body string) (Output, er
 			err = fmt.Errorf("%w after %s", ErrTimeout, in.s.o.Timeout)
 		}
 	}
-	var failed *Error
-	if errors.As(err, &failed) {
-		return res, failed
+	code := -1
+	var exit *luaExit
+	if errors.As(err, &exit) {
+		code = exit.code
 	}
-	return res, &Error{Command: st.Name(), Code: -1, Output: res.Text, Err: err}
+	return res, &Error{Command: st.Name(), Code: code, Output: res.Text, Err: err}
 }
 
 // luaExit is how os.exit leaves a script.
@@ -71,17 +93,18 @@ type luaExit struct{ code int }
 
 func (e *luaExit) Error() string { return "exit status " + strconv.Itoa(e.code) }
 
-func (r *luaRun) exec(st *Step, body string) (err error) {
+// exec runs the script. An os.exit that is no success is a *luaExit.
+func (r *luaRun) exec() (err error) {
 	l := lua.NewState(lua.Options{SkipOpenLibs: true, CallStackSize: 200, RegistrySize: 1024, RegistryMaxSize: 1 << 20, MinimizeStackMemory: true})
 	defer l.Close()
 	defer r.closeFiles()
 	l.SetContext(r.ctx)
-	if err := r.open(l, st.Args); err != nil {
+	if err := r.open(l, r.Args); err != nil {
 		return err
 	}
-	fn, err := l.Load(strings.NewReader(body), st.Name())
+	fn, err := compileLua(l, r.Name, r.Body)
 	if err != nil {
-		return fmt.Errorf("compile Lua 5.1 (newer syntax is not understood): %w", err)
+		return err
 	}
 	l.Push(fn)
 	err = l.PCall(0, 0, nil)
@@ -92,7 +115,7 @@ func (r *luaRun) exec(st *Step, body string) (err error) {
 				if e.code == 0 {
 					return nil
 				}
-				return &Error{Command: r.name, Code: e.code, Output: r.out.String(), Err: e}
+				return e
 			}
 		}
 		return errors.New(api.Object.String())
@@ -167,11 +190,13 @@ func stringRep(l *lua.LState) int {
 	return 1
 }
 
+func (r *luaRun) expand(s string) string { return expandMacros(s, r.Macros) }
+
 func (r *luaRun) macroTable(l *lua.LState) *lua.LTable {
 	t, meta := l.NewTable(), l.NewTable()
 	l.SetField(meta, "__index", l.NewFunction(func(l *lua.LState) int {
 		name := l.CheckString(2)
-		v := r.in.expand("%{" + name + "}")
+		v := r.expand("%{" + name + "}")
 		if v == "%{"+name+"}" {
 			l.Push(lua.LNil)
 			return 1

@@ -71,7 +71,7 @@ func (r *luaRun) openIO(l *lua.LState) {
 	})
 	l.SetField(t, "stdout", out)
 	l.SetField(t, "stderr", out)
-	l.SetField(t, "stdin", wrapFile(l, &luaFile{out: io.Discard, r: bufio.NewReader(strings.NewReader(strings.Join(r.stdin, "\n")))}))
+	l.SetField(t, "stdin", wrapFile(l, &luaFile{out: io.Discard, r: bufio.NewReader(strings.NewReader(strings.Join(r.Stdin, "\n")))}))
 	l.SetGlobal("io", t)
 }
 

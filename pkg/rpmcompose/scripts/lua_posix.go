@@ -20,6 +20,7 @@ func (r *luaRun) posixFuncs() map[string]lua.LGFunction {
 	funcs := map[string]lua.LGFunction{
 		"stat": r.posixStat, "access": r.posixAccess, "mkdir": r.posixMkdir, "rmdir": r.posixRmdir, "unlink": r.posixUnlink,
 		"symlink": r.posixSymlink, "link": r.posixLink, "readlink": r.posixReadlink, "dir": r.posixDir, "files": r.posixFiles,
+		"exec": r.posixExec, "wait": r.posixWait, childFunc: r.posixChild,
 		"chmod": r.posixChmod, "chown": r.posixChown, "utime": func(l *lua.LState) int { return status(l, "", nil) },
 		"getcwd":  func(l *lua.LState) int { l.Push(lua.LString("/")); return 1 },
 		"umask":   func(l *lua.LState) int { l.Push(lua.LString("rwxr-xr-x")); return 1 },
@@ -29,7 +30,7 @@ func (r *luaRun) posixFuncs() map[string]lua.LGFunction {
 		"uname": func(l *lua.LState) int { l.Push(lua.LString("Linux")); return 1 },
 		"sleep": func(l *lua.LState) int { l.Push(lua.LNumber(0)); return 1 },
 	}
-	for _, name := range []string{"fork", "exec", "wait", "kill", "chdir", "mkfifo", "redirect2null", "ctermid", "ttyname", "setuid", "setgid"} {
+	for _, name := range []string{"fork", "kill", "chdir", "mkfifo", "redirect2null", "ctermid", "ttyname", "setuid", "setgid"} {
 		funcs[name] = func(l *lua.LState) int {
 			l.RaiseError("posix.%s is not supported in a composed tree; rpm.execute runs a program", name)
 			return 0
@@ -311,7 +312,7 @@ func (r *luaRun) posixUser(l *lua.LState) int {
 
 // osFuncs is Lua's os table for the tree.
 func (r *luaRun) osFuncs() map[string]lua.LGFunction {
-	epoch := r.in.s.o.SourceDateEpoch
+	epoch := r.Epoch
 	return map[string]lua.LGFunction{
 		"remove": func(l *lua.LState) int {
 			p := l.CheckString(1)
@@ -373,7 +374,7 @@ func truth(l *lua.LState, p string, err error) int {
 // execute runs a program in the sandbox and pushes what os.execute of Lua 5.4
 // returns. A limit that was hit, or a damaged tree, ends the script.
 func (r *luaRun) execute(l *lua.LState, argv []string) int {
-	out, err := r.in.s.Run(r.ctx, Command{Name: r.name, Args: argv})
+	out, err := r.program(argv)
 	_, _ = r.out.Write([]byte(out.Text))
 	var failed *Error
 	switch {
@@ -411,22 +412,22 @@ func (r *luaRun) rpmFuncs() map[string]lua.LGFunction {
 			l.CheckTable(1).ForEach(func(_, v lua.LValue) { argv = append(argv, v.String()) })
 			return r.execute(l, argv)
 		},
-		"expand": func(l *lua.LState) int { l.Push(lua.LString(r.in.expand(l.CheckString(1)))); return 1 },
+		"expand": func(l *lua.LState) int { l.Push(lua.LString(r.expand(l.CheckString(1)))); return 1 },
 		"define": func(l *lua.LState) int { return 0 },
 		"isdefined": func(l *lua.LState) int {
 			name := "%{" + l.CheckString(1) + "}"
-			l.Push(lua.LBool(r.in.expand(name) != name))
+			l.Push(lua.LBool(r.expand(name) != name))
 			return 1
 		},
 		"vercmp": func(l *lua.LState) int { return r.vercmp(l) },
 		"glob":   r.glob,
 		"next_file": func(l *lua.LState) int {
-			if len(r.stdin) == 0 {
+			if len(r.Stdin) == 0 {
 				l.Push(lua.LNil)
 				return 1
 			}
-			l.Push(lua.LString(r.stdin[0]))
-			r.stdin = r.stdin[1:]
+			l.Push(lua.LString(r.Stdin[0]))
+			r.Stdin = r.Stdin[1:]
 			return 1
 		},
 		"debug":         func(l *lua.LState) int { return 0 },

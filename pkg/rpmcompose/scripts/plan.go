@@ -40,6 +40,15 @@ type Step struct {
 	Skip *Rule
 	// Tolerate, when not nil, is the rule because of which a failure is a warning.
 	Tolerate *Rule
+
+	from origin
+}
+
+// origin is where a step comes from: the package's place in the order, and of a
+// trigger its place among those of the package, of a scriptlet its kind.
+type origin struct {
+	owner, trigger int // trigger -1: none
+	kind           rpm.ScriptKind
 }
 
 // Name is "PACKAGE.KIND", as in log lines.
@@ -54,10 +63,13 @@ func Plan(pkgs []*rpm.Package, filter importer.Filter, rules []Rule) []Step {
 		p.pkgs = append(p.pkgs, planned{pkg: pkg, nevra: pkg.NEVRA(), scripts: pkg.Scriptlets(), triggers: pkg.Triggers()})
 	}
 	p.scriptlets(PhasePreTrans, rpm.ScriptPreTrans)
-	p.scriptlets(PhasePre, rpm.ScriptPre)
+	for i := range p.pkgs {
+		p.packageTriggers(i, PhasePre, rpm.TriggerPreIn)
+		p.scriptlet(i, PhasePre, rpm.ScriptPre)
+	}
 	for i := range p.pkgs {
 		p.scriptlet(i, PhasePost, rpm.ScriptPost)
-		p.packageTriggers(i)
+		p.packageTriggers(i, PhasePost, rpm.TriggerIn)
 	}
 	p.scriptlets(PhasePostTrans, rpm.ScriptPostTrans)
 	p.fileTriggers(PhaseFileTriggers, rpm.FileTriggerIn)
@@ -96,25 +108,34 @@ func (p *planner) scriptlet(i int, phase Phase, kind rpm.ScriptKind) {
 		if kind == rpm.ScriptPreTrans && !s.IsLua() {
 			continue
 		}
-		p.emit(i, Step{Phase: phase, Kind: kind.String(), Interp: s.Interp, Body: s.Body, Flags: s.Flags, Args: []string{"1"}})
+		p.emit(origin{i, -1, kind}, Step{Phase: phase, Kind: kind.String(), Interp: s.Interp, Body: s.Body, Flags: s.Flags, Args: []string{"1"}})
 	}
 }
 
 // packageTriggers runs what the installation of package i sets off: triggers of
-// the packages so far on i, and i's own triggers on the packages before it.
-func (p *planner) packageTriggers(i int) {
+// the packages so far on i, and i's own triggers on the packages before it. The
+// arguments are how many instances of owner and target are installed, of which
+// the one that is about to come is not one.
+func (p *planner) packageTriggers(i int, phase Phase, kind rpm.TriggerKind) {
 	for owner := 0; owner <= i; owner++ {
-		for _, t := range p.pkgs[owner].triggers {
-			if t.Kind != rpm.TriggerIn && t.Kind != rpm.TriggerPreIn {
+		for n, t := range p.pkgs[owner].triggers {
+			if t.Kind != kind {
 				continue
 			}
 			first, last := i, i
+			args := []string{"1", "1"}
+			if kind == rpm.TriggerPreIn {
+				args = []string{"1", "0"}
+			}
 			if owner == i {
 				first = 0
+				if kind == rpm.TriggerPreIn {
+					last, args = i-1, []string{"0", "1"}
+				}
 			}
 			for target := first; target <= last; target++ {
 				if triggeredBy(t, p.pkgs[target]) {
-					p.emit(owner, Step{Phase: PhasePost, Kind: t.Kind.String(), Interp: t.Interp, Body: t.Body, Flags: t.Flags, Args: []string{"1", "1"}})
+					p.emit(origin{owner: owner, trigger: n}, Step{Phase: phase, Kind: t.Kind.String(), Interp: t.Interp, Body: t.Body, Flags: t.Flags, Args: args})
 				}
 			}
 		}
@@ -135,14 +156,14 @@ func triggeredBy(t rpm.Trigger, target planned) bool {
 // falling priority and then in order of installation.
 func (p *planner) fileTriggers(phase Phase, kind rpm.TriggerKind) {
 	type candidate struct {
-		owner int
-		t     rpm.Trigger
+		from origin
+		t    rpm.Trigger
 	}
 	var list []candidate
 	for i := range p.pkgs {
-		for _, t := range p.pkgs[i].triggers {
+		for n, t := range p.pkgs[i].triggers {
 			if t.Kind == kind {
-				list = append(list, candidate{i, t})
+				list = append(list, candidate{origin{owner: i, trigger: n}, t})
 			}
 		}
 	}
@@ -152,7 +173,7 @@ func (p *planner) fileTriggers(phase Phase, kind rpm.TriggerKind) {
 		if len(paths) == 0 {
 			continue
 		}
-		p.emit(c.owner, Step{Phase: phase, Kind: kind.String(), Interp: c.t.Interp, Body: c.t.Body, Flags: c.t.Flags,
+		p.emit(c.from, Step{Phase: phase, Kind: kind.String(), Interp: c.t.Interp, Body: c.t.Body, Flags: c.t.Flags,
 			Args: []string{"1"}, Stdin: paths})
 	}
 }
@@ -182,8 +203,9 @@ func (p *planner) matching(prefixes []string) []string {
 	return out
 }
 
-func (p *planner) emit(i int, s Step) {
-	s.Package, s.NEVRA = p.pkgs[i].nevra.Name, p.pkgs[i].nevra.String()
+func (p *planner) emit(from origin, s Step) {
+	s.from = from
+	s.Package, s.NEVRA = p.pkgs[from.owner].nevra.Name, p.pkgs[from.owner].nevra.String()
 	for j := range p.rules {
 		r := &p.rules[j]
 		if !r.matches(&s) {

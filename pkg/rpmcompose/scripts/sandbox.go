@@ -46,6 +46,10 @@ type Options struct {
 	SourceDateEpoch int64
 	// Env is added to the fixed environment, as NAME=VALUE.
 	Env []string
+	// LuaHelper is a command that calls ServeLua: Lua scripts then run in a process
+	// of their own, whose memory is bounded and which can be killed at any moment.
+	// Empty runs them in this process.
+	LuaHelper []string
 	// Logger receives every line of output at level debug; nil discards.
 	Logger *slog.Logger
 }
@@ -123,6 +127,9 @@ func With(ctx context.Context, root, work *fsx.Dir, o Options, fn func(context.C
 // serve runs on the thread that owns the mounts. fn runs elsewhere; whatever
 // must start inside the namespace is sent here.
 func serve(ctx context.Context, root, dir *fsx.Dir, o Options, fn func(context.Context, *Sandbox) error) (err error) {
+	// A private namespace has a private mask too: what commands make must not
+	// depend on the user's.
+	syscall.Umask(0o022)
 	// Handles from outside belong to mounts that this namespace cannot use.
 	lower, err := reopen(root)
 	if err != nil {

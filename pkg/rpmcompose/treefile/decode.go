@@ -18,11 +18,13 @@ type decoder struct {
 	fsys   fs.FS
 	schema *schema
 	arch   string
+	// sources are the files read, the root first.
+	sources []string
 }
 
 func (d *decoder) manifest() (*Manifest, error) {
 	m := &Manifest{Basearch: d.arch, fsys: d.fsys}
-	steps := []func(*Manifest) error{d.defaults, d.scalars, d.lists, d.packages, d.checks, d.files, d.consistent, d.externals, d.findUnsupported}
+	steps := []func(*Manifest) error{d.defaults, d.scalars, d.lists, d.packages, d.checks, d.files, d.consistent, d.externals, d.flatten}
 	for _, step := range steps {
 		if err := step(m); err != nil {
 			return nil, err
@@ -39,15 +41,15 @@ func (d *decoder) defaults(m *Manifest) error {
 	m.Recommends, m.Documentation, m.SELinux, m.IgnoreDevices = true, true, true, true
 	m.MachineidCompat, m.PreservePasswd = true, true
 	m.OptUsrlocal = OptVar
-	// What follows are this composer's own defaults, the only values that it can honour: rpm-ostree records
-	// advisories, and edition 2014 keeps a second copy of the kernel for clients of before 2016 ("new").
-	m.RepoMetadata, m.AdvisoriesMetadata = MetadataInline, MetadataDisabled
-	m.BootLocation = BootModules
-	m.TmpIsDir = m.Edition == "2024"
+	m.RepoMetadata, m.AdvisoriesMetadata = MetadataInline, MetadataInline
+	m.BootLocation = BootNew
+	if m.Edition == "2024" {
+		m.BootLocation, m.TmpIsDir = BootModules, true
+	}
 	m.CheckPasswd, m.CheckGroups = Check{Type: CheckPrevious}, Check{Type: CheckPrevious}
 	d.flag("container", &m.Container)
 	if m.Container {
-		m.TmpIsDir, m.PreservePasswd = true, false
+		m.TmpIsDir, m.PreservePasswd, m.SELinux = true, false, false
 		m.CheckPasswd, m.CheckGroups = Check{Type: CheckNone}, Check{Type: CheckNone}
 	}
 	return nil
@@ -70,6 +72,7 @@ func (d *decoder) scalars(m *Manifest) error {
 		"recommends": &m.Recommends, "documentation": &m.Documentation, "no-initramfs": &m.NoInitramfs,
 		"tmp-is-dir": &m.TmpIsDir, "machineid-compat": &m.MachineidCompat, "readonly-executables": &m.ReadonlyExecutables,
 		"selinux": &m.SELinux, "ignore-devices": &m.IgnoreDevices, "ima": &m.IMA, "preserve-passwd": &m.PreservePasswd,
+		"cliwrap": &m.Cliwrap,
 	} {
 		d.flag(key, to)
 	}
@@ -83,6 +86,7 @@ func (d *decoder) scalars(m *Manifest) error {
 	text(d, "postprocess-script", &m.PostprocessScript)
 	text(d, "boot-location", &m.BootLocation)
 	text(d, "opt-usrlocal", &m.OptUsrlocal)
+	text(d, "platform-module", &m.PlatformModule)
 	text(d, "sysusers", &m.Sysusers)
 	text(d, "repo-metadata", &m.RepoMetadata)
 	text(d, "advisories-metadata", &m.AdvisoriesMetadata)
@@ -121,7 +125,7 @@ func (d *decoder) lists(m *Manifest) error {
 		"repos": &m.Repos, "lockfile-repos": &m.LockfileRepos, "install-langs": &m.InstallLangs,
 		"initramfs-args": &m.InitramfsArgs, "units": &m.Units, "postprocess": &m.Postprocess,
 		"container-cmd": &m.ContainerCmd, "ostree-layers": &m.OstreeLayers,
-		"ostree-override-layers": &m.OstreeOverrideLayers, "groups": &m.Groups,
+		"ostree-override-layers": &m.OstreeOverrideLayers, "groups": &m.Groups, "cliwrap-binaries": &m.CliwrapBinaries,
 	} {
 		*to = d.root.get(key).strings()
 	}
@@ -136,87 +140,24 @@ func (d *decoder) lists(m *Manifest) error {
 	return nil
 }
 
-func (d *decoder) packages(m *Manifest) error {
-	for _, key := range []string{"packages", "bootstrap_packages"} {
-		specs, err := words(key, d.root.get(key))
-		if err != nil {
-			return err
-		}
-		m.Packages = append(m.Packages, specs...)
-	}
-	m.Packages = sortedSet(m.Packages)
-	specs, err := words("exclude-packages", d.root.get("exclude-packages"))
-	if err != nil {
-		return err
-	}
-	m.ExcludePackages = sortedSet(specs)
-	return d.repoPackages(m)
-}
-
-// repoPackages keeps each package only in the last entry that names it: entries
-// of including files come after those of included ones.
-func (d *decoder) repoPackages(m *Manifest) error {
-	n := d.root.get("repo-packages")
-	if n == nil {
-		return nil
-	}
-	if n.kind != kindList {
-		return n.errorf("repo-packages", "must be a list of tables with the keys repo and packages, not %s", n.kind)
-	}
-	seen := map[string]bool{}
-	for _, c := range slices.Backward(n.list) {
-		if err := checkKeys("repo-packages", c, []string{"repo", "packages"}, nil); err != nil {
-			return err
-		}
-		repo, list := c.get("repo"), c.get("packages")
-		if repo.kind != kindString || repo.str == "" {
-			return repo.errorf("repo-packages.repo", "must be a string, not %s", repo.kind)
-		}
-		if err := (field{shape: shapeWords}).check("repo-packages.packages", list); err != nil {
-			return err
-		}
-		specs, err := words("repo-packages.packages", list)
-		if err != nil {
-			return err
-		}
-		var own []string
-		for _, s := range sortedSet(specs) {
-			if !seen[s] {
-				own, seen[s] = append(own, s), true
-			}
-		}
-		if len(own) > 0 {
-			m.RepoPackages = append(m.RepoPackages, RepoPackages{Repo: repo.str, Packages: own})
-		}
-	}
-	slices.Reverse(m.RepoPackages)
-	return nil
-}
-
-// words splits the items of a list at white space; single quotes keep it.
-func words(key string, n *node) ([]string, error) {
-	var out []string
-	for _, item := range items(n) {
-		parts := strings.Split(item.str, "'")
-		if len(parts)%2 == 0 {
-			return nil, item.errorf(key, "a single quote is not closed in %q", item.str)
-		}
-		for i, p := range parts {
-			if i%2 == 0 {
-				out = append(out, strings.Fields(p)...)
-			} else if p != "" {
-				out = append(out, p)
-			}
-		}
-	}
-	return out, nil
-}
-
 func (d *decoder) checks(m *Manifest) error {
 	if err := d.idCheck("check-passwd", &m.CheckPasswd, true); err != nil {
 		return err
 	}
-	return d.idCheck("check-groups", &m.CheckGroups, false)
+	if err := d.idCheck("check-groups", &m.CheckGroups, false); err != nil {
+		return err
+	}
+	// The tree would start with the users of one place and the groups of another.
+	if m.PreservePasswd && (m.CheckPasswd.Type == CheckFile) != (m.CheckGroups.Type == CheckFile) {
+		key := "check-passwd"
+		if m.CheckPasswd.Type != CheckFile {
+			key = "check-groups"
+		}
+		e := d.root.get(key).errorf(key, "is of type \"file\", but only one of check-passwd and check-groups is")
+		e.Hint = "give both a file, or write preserve-passwd = false"
+		return e
+	}
+	return nil
 }
 
 func (d *decoder) idCheck(key string, to *Check, pairs bool) error {
@@ -340,6 +281,13 @@ func (d *decoder) consistent(m *Manifest) error {
 	}
 	if n := d.root.get("initramfs-args"); n != nil && m.NoInitramfs && len(n.list) > 0 {
 		return n.errorf("initramfs-args", "contradicts no-initramfs")
+	}
+	for _, c := range items(d.root.get("cliwrap-binaries")) {
+		if c.str != "kernel-install" {
+			e := c.errorf("cliwrap-binaries", "%q cannot be wrapped", c.str)
+			e.Hint = "only kernel-install can"
+			return e
+		}
 	}
 	if n := d.root.get("automatic-version-suffix"); n != nil {
 		if len(n.str) != 1 || n.str[0] <= ' ' || n.str[0] > '~' {

@@ -3,14 +3,13 @@
 package treefile
 
 import (
-	"cmp"
 	"crypto/sha256"
 	"encoding/hex"
+	"errors"
 	"fmt"
 	"io/fs"
 	"path"
 	"slices"
-	"strings"
 )
 
 const maxExternalSize = 64 << 20
@@ -24,6 +23,7 @@ const (
 	RolePostprocess Role = "postprocess-script"
 	RolePasswd      Role = "check-passwd"
 	RoleGroup       Role = "check-groups"
+	RoleFinalize    Role = "finalize.d"
 )
 
 // External is a file that the treefile refers to. Its digest is part of the
@@ -81,7 +81,7 @@ func (d *decoder) externals(m *Manifest) error {
 			return err
 		}
 	}
-	return nil
+	return d.finalizeHooks(m)
 }
 
 func (d *decoder) external(m *Manifest, role Role, name string, at *node) error {
@@ -97,56 +97,43 @@ func (d *decoder) external(m *Manifest, role Role, name string, at *node) error 
 	return nil
 }
 
-// findUnsupported collects keys that the composer cannot honour.
-func (d *decoder) findUnsupported(m *Manifest) error {
-	for _, k := range d.root.keys {
-		f, ok := d.schema.lookup(k)
-		if !ok || f.why == "" {
-			continue
-		}
-		n := d.root.vals[k]
-		if (n.kind == kindList || n.kind == kindMap) && len(n.list)+len(n.keys) == 0 {
-			continue
-		}
-		if f.unless != "" && slices.Contains(strings.Fields(f.unless), scalarText(n)) {
-			continue
-		}
-		m.unsupported = append(m.unsupported, Use{Key: k, File: n.file, Line: n.line, Why: f.why})
+// finalizeHooks finds the programs of the folder finalize.d beside the treefile
+// and beside each that it includes, in the order of their names. It is read in
+// edition 2024 only. Source: rpm-ostree's treefile documentation, "associated
+// directories".
+func (d *decoder) finalizeHooks(m *Manifest) error {
+	if m.Edition != "2024" {
+		return nil
 	}
-	d.unsupportedChecks(m)
-	if m.Edition == "2024" {
-		d.finalizeHooks(m)
+	hooks := map[string]string{} // name -> path
+	for _, file := range d.sources {
+		dir := path.Join(path.Dir(file), "finalize.d")
+		entries, err := fs.ReadDir(d.fsys, dir)
+		if errors.Is(err, fs.ErrNotExist) {
+			continue
+		}
+		if err != nil {
+			return &Error{File: file, Key: "finalize.d", Msg: "read folder", Err: err}
+		}
+		for _, e := range entries {
+			info, err := e.Info()
+			if err != nil {
+				return &Error{File: file, Key: "finalize.d", Msg: "read folder", Err: err}
+			}
+			name := path.Join(dir, e.Name())
+			if !info.Mode().IsRegular() || info.Mode()&0o100 == 0 {
+				continue
+			}
+			if have := hooks[e.Name()]; have != "" && have != name {
+				return &Error{File: name, Key: "finalize.d", Msg: "has the name of " + have, Hint: "rename one of them"}
+			}
+			hooks[e.Name()] = name
+		}
 	}
-	slices.SortFunc(m.unsupported, func(a, b Use) int {
-		return cmp.Or(cmp.Compare(a.File, b.File), cmp.Compare(a.Line, b.Line), cmp.Compare(a.Key, b.Key))
-	})
+	for _, k := range sortedKeys(hooks) {
+		if err := d.external(m, RoleFinalize, hooks[k], d.root); err != nil {
+			return err
+		}
+	}
 	return nil
-}
-
-// unsupportedChecks refuses comparisons of ids with a list. That with the
-// previous commit holds by itself, and nobody is ever removed, where the
-// accounts of that commit are kept; without them it would be a promise.
-func (d *decoder) unsupportedChecks(m *Manifest) {
-	for key, c := range map[string]Check{"check-passwd": m.CheckPasswd, "check-groups": m.CheckGroups} {
-		n := d.root.get(key)
-		switch {
-		case n == nil || c.Type == CheckNone || c.Type == CheckPrevious && m.PreservePasswd:
-		case c.Type == CheckPrevious:
-			m.unsupported = append(m.unsupported, Use{Key: key, File: n.file, Line: n.line,
-				Why: `type = "previous" needs preserve-passwd = true`})
-		default:
-			m.unsupported = append(m.unsupported, Use{Key: key, File: n.file, Line: n.line,
-				Why: `only the types "none" and "previous" are implemented by this composer`})
-		}
-	}
-}
-
-// finalizeHooks notices a finalize.d beside the treefile, whose programs would
-// otherwise silently not run.
-func (d *decoder) finalizeHooks(m *Manifest) {
-	dir := path.Join(path.Dir(d.root.file), "finalize.d")
-	entries, err := fs.ReadDir(d.fsys, dir)
-	if err == nil && len(entries) > 0 {
-		m.unsupported = append(m.unsupported, Use{Key: "finalize.d", File: dir, Why: notYet})
-	}
 }

@@ -128,8 +128,16 @@ func (r *tomlReader) value(key string, line int, v any, depth int) (*node, error
 		n.kind, n.real = kindFloat, v
 	case []any:
 		n.kind = kindList
-		for _, item := range v {
-			c, err := r.value(key, line, item, depth+1)
+		var lines []int
+		if depth == 0 && line > 0 {
+			lines = itemLines(r.text, line)
+		}
+		for i, item := range v {
+			at := line
+			if i < len(lines) {
+				at = lines[i]
+			}
+			c, err := r.value(key, at, item, depth+1)
 			if err != nil {
 				return nil, err
 			}

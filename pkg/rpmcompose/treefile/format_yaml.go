@@ -41,6 +41,7 @@ func parseYAML(file string, data []byte) (*node, error) {
 	if n.kind != kindMap {
 		return nil, n.errorf("", "a treefile is a table of keys, not %s", n.kind)
 	}
+	n.comment = comment{head: doc.HeadComment, foot: doc.FootComment}
 	return n, nil
 }
 
@@ -88,6 +89,7 @@ func (r *yamlReader) convert(y *yaml.Node, depth int) (*node, error) {
 			if err != nil {
 				return nil, err
 			}
+			v.comment = comment{head: c.HeadComment, line: c.LineComment, foot: c.FootComment}
 			n.list = append(n.list, v)
 		}
 		return n, nil
@@ -118,9 +120,18 @@ func (r *yamlReader) mapping(y *yaml.Node, n *node, depth int) (*node, error) {
 		if c.kind != kindList && c.kind != kindMap || c.line == 0 {
 			c.line = k.Line
 		}
+		c.comment = comment{head: joinLines(k.HeadComment, v.HeadComment), line: joinLines(k.LineComment, v.LineComment),
+			foot: joinLines(v.FootComment, k.FootComment)}
 		n.set(k.Value, c)
 	}
 	return n, nil
+}
+
+func joinLines(a, b string) string {
+	if a == "" || b == "" {
+		return a + b
+	}
+	return a + "\n" + b
 }
 
 func (r *yamlReader) scalar(y *yaml.Node, n *node) (*node, error) {

@@ -9,6 +9,7 @@ import (
 	"io/fs"
 	"maps"
 	"path"
+	"slices"
 	"strings"
 )
 
@@ -295,6 +296,14 @@ func (l *loader) merge(dst, src *node) {
 		switch {
 		case f.merge == mergeAppend && d.kind == kindList && s.kind == kindList:
 			d.list = append(append(make([]*node, 0, len(s.list)+len(d.list)), s.list...), d.list...)
+		case f.merge == mergeLists:
+			for _, mk := range s.keys {
+				if have := d.vals[mk]; have != nil && have.kind == kindList && s.vals[mk].kind == kindList {
+					have.list = append(slices.Clone(s.vals[mk].list), have.list...)
+				} else if have == nil {
+					d.set(mk, s.vals[mk])
+				}
+			}
 		case f.merge == mergeKeys:
 			merged := newMap(d.file, d.line)
 			for _, from := range []*node{s, d} {
@@ -400,7 +409,7 @@ func (l *loader) finish(root *node) (*Manifest, error) {
 			}
 		}
 	}
-	d := decoder{root: root, fsys: l.fsys, schema: l.schema, arch: l.arch}
+	d := decoder{root: root, fsys: l.fsys, schema: l.schema, arch: l.arch, sources: l.sources}
 	m, err := d.manifest()
 	if err != nil {
 		return nil, err

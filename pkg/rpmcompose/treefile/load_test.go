@@ -66,9 +66,8 @@ type = "file"
 filename = "passwd"
 
 [check-groups]
-type = "data"
-[check-groups.entries]
-wheel = 10
+type = "file"
+filename = "group"
 
 [add-commit-metadata]
 "demo.stream" = "${stream}"
@@ -113,7 +112,7 @@ postprocess: ["echo one"]
 etc-group-members: [wheel, adm]
 variables: {stream: stable, prod: yes}
 check-passwd: {type: file, filename: passwd}
-check-groups: {type: data, entries: {wheel: 10}}
+check-groups: {type: file, filename: group}
 add-commit-metadata: {demo.stream: "${stream}", level: 3}
 repo-packages:
   - {repo: updates, packages: [bash, curl]}
@@ -131,7 +130,7 @@ const fullJSON = `{
 "remove-from-packages": [["systemd", "/usr/bin/systemd-firstboot", "/usr/lib/.*\\.wants/x"]],
 "postprocess-script": "hook.sh", "postprocess": ["echo one"], "etc-group-members": ["wheel", "adm"],
 "variables": {"stream": "stable", "prod": true},
-"check-passwd": {"type": "file", "filename": "passwd"}, "check-groups": {"type": "data", "entries": {"wheel": 10}},
+"check-passwd": {"type": "file", "filename": "passwd"}, "check-groups": {"type": "file", "filename": "group"},
 "add-commit-metadata": {"demo.stream": "${stream}", "level": 3},
 "repo-packages": [{"repo": "updates", "packages": ["bash", "curl"]}, {"repo": "base", "packages": ["bash"]}]
 }`
@@ -140,7 +139,7 @@ func TestLoadFullManifestInEveryFormat(t *testing.T) {
 	t.Parallel()
 	files := map[string]string{
 		"t.toml": fullTOML, "t.yaml": fullYAML, "t.json": fullJSON,
-		"motd": "hello\n", "hook.sh": "#!/bin/sh\n", "passwd": "root:x:0:0::/root:/bin/sh\n",
+		"motd": "hello\n", "hook.sh": "#!/bin/sh\n", "passwd": "root:x:0:0::/root:/bin/sh\n", "group": "root:x:0:\n",
 	}
 	m := mustLoad(t, "t.toml", files)
 	if m.Ref != "demo/x86_64/stable" || m.Releasever != "41" || m.AutomaticVersionPrefix != "41.<date:%Y%m%d>" {
@@ -159,13 +158,8 @@ func TestLoadFullManifestInEveryFormat(t *testing.T) {
 	if diff := cmp.Diff(map[string]any{"demo.stream": "stable", "level": int64(3)}, m.AddCommitMetadata); diff != "" {
 		t.Errorf("add-commit-metadata (-want +got):\n%s", diff)
 	}
-	if len(m.Externals) != 4 || !m.Externals[0].Executable || m.Externals[1].Executable {
+	if len(m.Externals) != 5 || !m.Externals[0].Executable || m.Externals[1].Executable {
 		t.Errorf("externals %+v", m.Externals)
-	}
-	for _, u := range m.Unsupported() {
-		if u.Key != "check-passwd" && u.Key != "check-groups" {
-			t.Errorf("unsupported %v", u)
-		}
 	}
 	canon, err := m.Canonical()
 	if err != nil {
@@ -273,82 +267,73 @@ include = "missing.toml"
 func TestEditionDefaults(t *testing.T) {
 	t.Parallel()
 	old := mustLoad(t, "t.toml", map[string]string{"t.toml": ""})
-	if old.BootLocation != BootModules || old.TmpIsDir || old.Edition != "2014" || old.CheckPasswd.Type != CheckPrevious {
+	if old.BootLocation != BootNew || old.TmpIsDir || old.Edition != "2014" || old.CheckPasswd.Type != CheckPrevious {
 		t.Errorf("2014: %+v", old)
 	}
-	now := mustLoad(t, "t.toml", map[string]string{"t.toml": "edition = 2024", "finalize.d/x": ""})
+	now := mustLoad(t, "t.toml", map[string]string{"t.toml": "edition = 2024"})
 	if now.BootLocation != BootModules || !now.TmpIsDir {
 		t.Errorf("2024: %+v", now)
 	}
-	if u := now.Unsupported(); len(u) != 1 || u[0].Key != "finalize.d" {
-		t.Errorf("2024 unsupported: %v", u)
-	}
 	c := mustLoad(t, "t.toml", map[string]string{"t.toml": "container = true"})
-	if !c.TmpIsDir || c.PreservePasswd || c.CheckGroups.Type != CheckNone {
+	if !c.TmpIsDir || c.PreservePasswd || c.SELinux || c.CheckGroups.Type != CheckNone {
 		t.Errorf("container: %+v", c)
 	}
 }
 
-// What the composer does not do must not be ignored, and what asks for nothing
-// must not be refused.
-func TestKeysThatCannotBeHonoured(t *testing.T) {
+// Programs of finalize.d beside any treefile run in the order of their names, in
+// the newer edition.
+func TestFinalizeHooks(t *testing.T) {
 	t.Parallel()
-	for text, key := range map[string]string{
-		``:                                                       "",
-		`edition = "2024"`:                                       "",
-		`selinux = false`:                                        "",
-		`selinux = true`:                                         "selinux",
-		`selinux-label-version = 1`:                              "selinux-label-version",
-		`boot-location = "modules"`:                              "",
-		`boot-location = "new"`:                                  "boot-location",
-		`boot-location = "kernel-install"`:                       "boot-location",
-		`opt-usrlocal = "root"`:                                  "",
-		`opt-usrlocal = "state-overlay"`:                         "opt-usrlocal",
-		`ignore-devices = true`:                                  "",
-		`ignore-devices = false`:                                 "ignore-devices",
-		`sysusers = "compose-auto"`:                              "",
-		`sysusers = "compose-forced"`:                            "sysusers",
-		`repo-metadata = "inline"`:                               "",
-		`repo-metadata = "detached"`:                             "repo-metadata",
-		`advisories-metadata = "disabled"`:                       "",
-		`advisories-metadata = "inline"`:                         "advisories-metadata",
-		`gpg-key = "ABCD"`:                                       "",
-		`lockfile-repos = ["pool"]`:                              "lockfile-repos",
-		`container = true`:                                       "",
-		`container-cmd = ["/bin/sh"]`:                            "container-cmd",
-		`check-passwd = {type = "none"}`:                         "",
-		`check-groups = {type="previous"}`:                       "",
-		`check-groups = {type = "data", entries = {wheel = 10}}`: "check-groups",
-		"preserve-passwd = false\ncheck-passwd = {type = \"previous\"}": "check-passwd",
-		`ex-override-replace = []`:                                      "",
-	} {
-		var keys []string
-		for _, u := range mustLoad(t, "t.toml", map[string]string{"t.toml": text}).Unsupported() {
-			keys = append(keys, u.Key)
+	files := map[string]string{
+		"top/t.toml": "edition = \"2024\"\ninclude = \"../base/b.yaml\"\n", "top/finalize.d/20-top.sh": "top", "top/finalize.d/README": "no program",
+		"base/b.yaml": "packages: [a]\n", "base/finalize.d/10-base.sh": "base",
+	}
+	m := mustLoad(t, "top/t.toml", files)
+	var got []string
+	for _, e := range m.Externals {
+		data, err := m.ReadExternal(e)
+		if err != nil {
+			t.Fatal(err)
 		}
-		if got := strings.Join(keys, " "); got != key {
-			t.Errorf("%s: refused %q, want %q", text, got, key)
-		}
+		got = append(got, string(e.Role)+" "+e.Path+" "+string(data))
+	}
+	if diff := cmp.Diff([]string{"finalize.d base/finalize.d/10-base.sh base", "finalize.d top/finalize.d/20-top.sh top"}, got); diff != "" {
+		t.Errorf("hooks (-want +got):\n%s", diff)
+	}
+	files["base/finalize.d/20-top.sh"] = "other"
+	if _, err := Load(mapFS(files), "top/t.toml", Options{Basearch: "x86_64"}); err == nil || !strings.Contains(err.Error(), "base/finalize.d/20-top.sh: finalize.d: has the name of top/finalize.d/20-top.sh") {
+		t.Errorf("two of one name: %v", err)
+	}
+	files["top/t.toml"] = "include = \"../base/b.yaml\"\n"
+	if m := mustLoad(t, "top/t.toml", files); len(m.Externals) > 0 {
+		t.Errorf("edition 2014: %v", m.Externals)
 	}
 }
 
-func TestUnsupportedKeysAreListed(t *testing.T) {
+func TestModulesAndOverridesMerge(t *testing.T) {
 	t.Parallel()
-	m := mustLoad(t, "t.toml", map[string]string{
-		"t.toml": "ima = false\nrpmdb = \"bdb\"\ninclude = \"i.toml\"\nplatform-module = \"x\"\nostree-override-layers = []\n",
-		"i.toml": "\nostree-layers = [\"overlay/x\"]\n",
+	m := mustLoad(t, "t.yaml", map[string]string{
+		"t.yaml": `include: i.yaml
+platform-module: platform:f${releasever}
+modules: {enable: ["b:1"], install: ["c:2/server"]}
+ex-override-replace:
+  - from: {repo: new}
+    packages: [ostree ostree-libs]
+`,
+		"i.yaml": `releasever: 36
+modules: {enable: ["a:${releasever}"]}
+ex-override-replace:
+  - from: {repo: old}
+    packages: [ostree, rpm]
+`,
 	})
-	var got []string
-	for _, u := range m.Unsupported() {
-		got = append(got, u.String())
+	want := Modules{Enable: []string{"a:36", "b:1"}, Install: []string{"c:2/server"}}
+	if diff := cmp.Diff(want, m.Modules); diff != "" || m.PlatformModule != "platform:f36" {
+		t.Errorf("modules of %q (-want +got):\n%s", m.PlatformModule, diff)
 	}
-	want := []string{
-		"i.toml:2: ostree-layers: is not implemented by this composer",
-		"t.toml:2: rpmdb: this composer writes the sqlite database only",
-		"t.toml:4: platform-module: modules are not supported",
-	}
-	if diff := cmp.Diff(want, got); diff != "" {
-		t.Errorf("unsupported (-want +got):\n%s", diff)
+	replace := []RepoPackages{{"old", []string{"rpm"}}, {"new", []string{"ostree", "ostree-libs"}}}
+	if diff := cmp.Diff(replace, m.OverrideReplace); diff != "" {
+		t.Errorf("ex-override-replace (-want +got):\n%s", diff)
 	}
 }
 

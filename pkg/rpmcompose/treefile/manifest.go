@@ -18,15 +18,22 @@ type Manifest struct {
 	Basearch   string `json:"basearch"`
 	Releasever string `json:"releasever,omitempty"`
 
-	Repos           []string          `json:"repos,omitempty"`
-	LockfileRepos   []string          `json:"lockfile-repos,omitempty"`
-	Repovars        map[string]string `json:"repovars,omitempty"`
-	Packages        []string          `json:"packages,omitempty"` // sorted, own architecture's included
-	RepoPackages    []RepoPackages    `json:"repo-packages,omitempty"`
-	ExcludePackages []string          `json:"exclude-packages,omitempty"`
+	Repos         []string          `json:"repos,omitempty"`
+	LockfileRepos []string          `json:"lockfile-repos,omitempty"`
+	Repovars      map[string]string `json:"repovars,omitempty"`
+	Packages      []string          `json:"packages,omitempty"` // sorted, own architecture's included
+	RepoPackages  []RepoPackages    `json:"repo-packages,omitempty"`
+	// OverrideReplace are packages that come from one repository even where
+	// another has a newer build; unlike RepoPackages they are not asked for.
+	OverrideReplace []RepoPackages `json:"ex-override-replace,omitempty"`
+	ExcludePackages []string       `json:"exclude-packages,omitempty"`
 	// Groups are ids of comps groups, environments written with a leading "^".
 	Groups     []string `json:"groups,omitempty"`
 	Recommends bool     `json:"recommends"` // follow weak dependencies
+	// Modules are streams of modular repositories.
+	Modules Modules `json:"modules,omitzero"`
+	// PlatformModule is the stream that modules are built for, "platform:f36".
+	PlatformModule string `json:"platform-module,omitempty"`
 
 	Metadata          map[string]any `json:"metadata,omitempty"` // free-form, handed through
 	AddCommitMetadata map[string]any `json:"add-commit-metadata,omitempty"`
@@ -74,6 +81,10 @@ type Manifest struct {
 	RepoMetadata       MetadataTarget `json:"repo-metadata"`
 	AdvisoriesMetadata MetadataTarget `json:"advisories-metadata"`
 
+	// Cliwrap puts wrappers in front of programs; CliwrapBinaries names which.
+	Cliwrap         bool     `json:"cliwrap,omitempty"`
+	CliwrapBinaries []string `json:"cliwrap-binaries,omitempty"`
+
 	Container    bool     `json:"container,omitempty"`
 	ContainerCmd []string `json:"container-cmd,omitempty"`
 
@@ -88,8 +99,8 @@ type Manifest struct {
 	// key is written does not change the tree.
 	Sources []string `json:"-"`
 
-	fsys        fs.FS
-	unsupported []Use
+	fsys fs.FS
+	flat *node
 }
 
 // BootLocation says where kernel and initramfs live in the tree.
@@ -137,6 +148,12 @@ type RepoPackages struct {
 	Packages []string `json:"packages"`
 }
 
+// Modules are the streams to enable, and those whose profiles are installed.
+type Modules struct {
+	Enable  []string `json:"enable,omitempty"`  // NAME:STREAM, or NAME for the default stream
+	Install []string `json:"install,omitempty"` // NAME[:STREAM][/PROFILE]
+}
+
 // AddFile copies one regular file of the file system into the tree.
 type AddFile struct {
 	Source string `json:"source"` // path inside the file system
@@ -172,23 +189,6 @@ type IDs struct {
 	UID uint32 `json:"uid"`
 	GID uint32 `json:"gid"`
 }
-
-// Use is one key that stands in a treefile but that the composer cannot honour.
-type Use struct {
-	Key  string
-	File string
-	Line int
-	Why  string
-}
-
-func (u Use) String() string {
-	return (&Error{File: u.File, Line: u.Line, Key: u.Key, Msg: u.Why}).Error()
-}
-
-// Unsupported lists the keys in use that are valid in a treefile but that the
-// composer does not implement, in order of file and line. The composer refuses
-// a manifest for which it is not empty.
-func (m *Manifest) Unsupported() []Use { return m.unsupported }
 
 // Canonical returns the JSON that stands for the manifest in the input hash:
 // keys in a fixed order, lists that are sets sorted, and the digests of all

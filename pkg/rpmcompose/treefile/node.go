@@ -4,7 +4,6 @@ package treefile
 
 import (
 	"fmt"
-	"path"
 	"strconv"
 	"strings"
 )
@@ -82,7 +81,13 @@ type node struct {
 	list []*node
 	keys []string         // kindMap, in the file's order
 	vals map[string]*node // kindMap
+
+	comment comment
 }
+
+// comment is what people wrote around a value, lines with their "#". Only YAML
+// files give it; TOML files take it.
+type comment struct{ head, line, foot string }
 
 func (n *node) errorf(key, format string, args ...any) *Error {
 	return &Error{File: n.file, Line: n.line, Key: key, Msg: fmt.Sprintf(format, args...)}
@@ -118,6 +123,17 @@ func (n *node) drop(key string) {
 		}
 	}
 	n.keys = kept
+}
+
+// rename changes a key in its place.
+func (n *node) rename(old, now string) {
+	for i, k := range n.keys {
+		if k == old {
+			n.keys[i] = now
+		}
+	}
+	n.vals[now] = n.vals[old]
+	delete(n.vals, old)
 }
 
 // strings returns the items of a list of strings, or a lone string as one item.
@@ -164,13 +180,15 @@ func (n *node) plain() any {
 
 // parse turns one file into a map node.
 func parse(file string, data []byte) (*node, error) {
-	switch strings.ToLower(path.Ext(file)) {
-	case ".toml":
-		return parseTOML(file, data)
-	case ".yaml", ".yml":
-		return parseYAML(file, data)
-	case ".json":
-		return parseJSON(file, data)
+	format, err := FormatOf(file)
+	if err != nil {
+		return nil, err
 	}
-	return nil, &Error{File: file, Msg: "unknown treefile format", Hint: "name it .toml, .yaml or .json"}
+	switch format {
+	case TOML:
+		return parseTOML(file, data)
+	case YAML:
+		return parseYAML(file, data)
+	}
+	return parseJSON(file, data)
 }

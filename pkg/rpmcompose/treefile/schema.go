@@ -32,6 +32,7 @@ const (
 	mergeFirst  merge = iota // the including file wins
 	mergeAppend              // the included file's items come first
 	mergeKeys                // per key, the including file wins
+	mergeLists               // per key, the lists below it are appended
 	mergeNone                // consumed while including
 )
 
@@ -41,13 +42,7 @@ type field struct {
 	shape shape
 	merge merge
 	enum  []string
-	// why is set where the composer does not implement the key; unless is a
-	// value that asks for nothing and is therefore fine.
-	why    string
-	unless string
 }
-
-const notYet = "is not implemented by this composer"
 
 // fields is the table of all keys. A function, not a variable, so that nobody
 // can change it.
@@ -64,32 +59,33 @@ func fields() []field {
 		// Like metadata a description that nothing acts upon.
 		{name: "rojig", shape: shapeMap},
 		{name: "repos", shape: shapeStrings, merge: mergeAppend},
-		{name: "lockfile-repos", shape: shapeStrings, merge: mergeAppend, why: notYet},
+		{name: "lockfile-repos", shape: shapeStrings, merge: mergeAppend},
 		{name: "packages", shape: shapeWords, merge: mergeAppend},
 		{name: "bootstrap_packages", shape: shapeWords, merge: mergeAppend},
 		{name: "repo-packages", shape: shapeOther, merge: mergeAppend},
 		{name: "exclude-packages", shape: shapeWords, merge: mergeAppend},
 		{name: "groups", shape: shapeStrings, merge: mergeAppend},
-		{name: "ostree-layers", shape: shapeStrings, merge: mergeAppend, why: notYet},
-		{name: "ostree-override-layers", shape: shapeStrings, merge: mergeAppend, why: notYet},
+		{name: "modules", shape: shapeMap, merge: mergeLists},
+		{name: "ostree-layers", shape: shapeStrings, merge: mergeAppend},
+		{name: "ostree-override-layers", shape: shapeStrings, merge: mergeAppend},
 		{name: "include", shape: shapeIncludes, merge: mergeNone},
 		{name: "arch-include", shape: shapeOther, merge: mergeNone},
 		{name: "conditional-include", shape: shapeOther, merge: mergeNone},
-		{name: "selinux", shape: shapeBool, why: "files are not labelled by this composer: write selinux = false", unless: "false"},
-		{name: "selinux-label-version", shape: shapeInt, enum: []string{"0", "1"}, why: "files are not labelled by this composer: remove the key"},
-		{name: "ignore-devices", shape: shapeBool, why: "a tree cannot hold devices: they are always left out", unless: "true"},
-		{name: "ima", shape: shapeBool, why: notYet, unless: "false"},
+		{name: "selinux", shape: shapeBool},
+		{name: "selinux-label-version", shape: shapeInt, enum: []string{"0", "1"}},
+		{name: "ignore-devices", shape: shapeBool},
+		{name: "ima", shape: shapeBool},
 		{name: "recommends", shape: shapeBool},
 		{name: "documentation", shape: shapeBool},
 		{name: "install-langs", shape: shapeStrings, merge: mergeAppend},
-		{name: "sysusers", shape: shapeString, enum: []string{string(SysusersAuto), string(SysusersForced)}, why: "users come from the packages' passwd files and scriptlets: write compose-auto or nothing", unless: string(SysusersAuto)},
+		{name: "sysusers", shape: shapeString, enum: []string{string(SysusersAuto), string(SysusersForced)}},
 		{name: "initramfs-args", shape: shapeStrings, merge: mergeAppend},
 		{name: "no-initramfs", shape: shapeBool},
 		{name: "readonly-executables", shape: shapeBool},
-		{name: "boot-location", shape: shapeString, enum: []string{string(BootNew), string(BootModules), string(BootKernelInstall)}, why: `kernel and initramfs go to /usr/lib/modules only: write boot-location = "modules"`, unless: string(BootModules)},
+		{name: "boot-location", shape: shapeString, enum: []string{string(BootNew), string(BootModules), string(BootKernelInstall)}},
 		{name: "tmp-is-dir", shape: shapeBool},
 		{name: "machineid-compat", shape: shapeBool},
-		{name: "opt-usrlocal", shape: shapeString, enum: []string{string(OptVar), string(OptRoot), string(OptStateOverlay)}, why: notYet, unless: string(OptVar) + " " + string(OptRoot)},
+		{name: "opt-usrlocal", shape: shapeString, enum: []string{string(OptVar), string(OptRoot), string(OptStateOverlay)}},
 		{name: "units", shape: shapeStrings, merge: mergeAppend},
 		{name: "default-target", shape: shapeString},
 		{name: "automatic-version-prefix", shape: shapeString},
@@ -107,16 +103,18 @@ func fields() []field {
 		{name: "remove-files", shape: shapeStrings, merge: mergeAppend},
 		{name: "remove-from-packages", shape: shapeOther, merge: mergeAppend},
 		{name: "add-commit-metadata", shape: shapeMap, merge: mergeKeys},
-		{name: "repo-metadata", shape: shapeString, enum: metadataTargets(), why: "the list of repositories is always part of the commit: write inline or nothing", unless: string(MetadataInline)},
-		{name: "advisories-metadata", shape: shapeString, enum: metadataTargets(), why: "advisories are not recorded: write disabled or nothing", unless: string(MetadataDisabled)},
-		{name: "rpmdb", shape: shapeString, enum: []string{"sqlite", "target", "host", "bdb", "ndb"}, why: "this composer writes the sqlite database only", unless: "sqlite target host"},
-		{name: "rpmdb-normalize", shape: shapeBool, why: notYet, unless: "false"},
+		{name: "repo-metadata", shape: shapeString, enum: metadataTargets()},
+		{name: "advisories-metadata", shape: shapeString, enum: metadataTargets()},
+		// rpm-ostree treats the names of formats as "target" today; what rpm of the tree reads is sqlite.
+		{name: "rpmdb", shape: shapeString, enum: []string{"sqlite", "target", "host", "bdb", "ndb", "b-d-b"}},
+		// The database is always the same for the same packages.
+		{name: "rpmdb-normalize", shape: shapeBool},
 		{name: "container", shape: shapeBool},
-		{name: "container-cmd", shape: shapeStrings, why: "no container images are written"},
-		{name: "platform-module", shape: shapeString, why: "modules are not supported"},
-		{name: "cliwrap", shape: shapeBool, why: notYet, unless: "false"},
-		{name: "cliwrap-binaries", shape: shapeStrings, merge: mergeAppend, why: notYet},
-		{name: "ex-override-replace", shape: shapeOther, why: notYet},
+		{name: "container-cmd", shape: shapeStrings},
+		{name: "platform-module", shape: shapeString},
+		{name: "cliwrap", shape: shapeBool},
+		{name: "cliwrap-binaries", shape: shapeStrings, merge: mergeAppend},
+		{name: "ex-override-replace", shape: shapeOther, merge: mergeAppend},
 	}
 }
 
@@ -164,8 +162,7 @@ func (s *schema) check(n *node, nested bool) error {
 			if n.vals[now] != nil {
 				return v.errorf(key, "contradicts %q in the same file: it is the old spelling of the same key", now)
 			}
-			n.drop(key)
-			n.set(now, v)
+			n.rename(key, now)
 			key = now
 		}
 		f, ok := s.lookup(key)

@@ -200,5 +200,5 @@ func expandNode(key string, n *node, vars map[string]Value) error {
 // among them: there it is the shell's.
 func expandable() []string {
 	return []string{"ref", "rojig", "metadata", "add-commit-metadata", "automatic-version-prefix", "mutate-os-release",
-		"platform-module", "repos", "lockfile-repos", "packages", "repo-packages", "exclude-packages", "groups", "repovars"}
+		"platform-module", "modules", "repos", "lockfile-repos", "packages", "repo-packages", "exclude-packages", "groups", "repovars"}
 }

@@ -61,6 +61,12 @@ func (s Spec) text() string {
 // Build makes a package and reads its header.
 func Build(t testing.TB, s Spec) importer.Source {
 	t.Helper()
+	return Open(t, BuildFile(t, s))
+}
+
+// BuildFile makes a package and gives the path of its file.
+func BuildFile(t testing.TB, s Spec) string {
+	t.Helper()
 	Needs(t, "rpmbuild")
 	dir := t.TempDir()
 	spec := filepath.Join(dir, "test.spec")
@@ -81,7 +87,7 @@ func Build(t testing.TB, s Spec) importer.Source {
 	if err != nil || len(files) != 1 {
 		t.Fatalf("rpmbuild %s made %v (%v)", s.Name, files, err)
 	}
-	return Open(t, files[0])
+	return files[0]
 }
 
 // Open reads the header of a package file.
