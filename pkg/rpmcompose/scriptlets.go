@@ -112,7 +112,9 @@ func writeScriptletLogs(cache *fsx.Dir, steps []scripts.Done) error {
 			b = &strings.Builder{}
 			texts[s.Package] = b
 		}
-		s.WriteTo(b)
+		if _, err := s.WriteTo(b); err != nil {
+			return err
+		}
 	}
 	for name, b := range texts {
 		if err := cache.WriteFile(scriptletLogs+"/"+logName(name), []byte(b.String()), 0o644); err != nil {

@@ -42,7 +42,6 @@ type command struct {
 	from    map[int]string // installed: where from
 	avail   []int
 	inst    []int
-	banned  map[int]bool
 	unknown bool
 	reasons map[string]string // name -> reason of what comes in
 }
