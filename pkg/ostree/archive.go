@@ -32,7 +32,7 @@ type stash struct {
 	items []any
 }
 
-const stashed = 4
+const stashed = 8 // as many as a pull has transfers at a time
 
 // Get gives nil where there is nothing.
 func (s *stash) Get() any {

@@ -133,7 +133,7 @@ const (
 // FsckOptions say what Fsck checks and does.
 type FsckOptions struct {
 	MetadataOnly bool // do not read the content of files, only look for it
-	Workers      int  // 0 means one per CPU, at least 2
+	Workers      int  // 0 means two per CPU, at least 4
 	// Reachable leaves out objects that no complete commit needs.
 	Reachable bool
 	// StopAtFirst ends the check of objects at the first that is corrupt.

@@ -73,6 +73,10 @@ func (f *fsck) mark() error {
 
 // delete drops corrupt objects, of which every commit that needs them is marked.
 func (f *fsck) delete() error {
+	var err error
+	if f.res.Deleted, err = f.r.dropWrongLinks(f.res.Findings); err != nil {
+		return err
+	}
 	for _, x := range f.res.Findings {
 		if x.Kind != CorruptObject {
 			continue

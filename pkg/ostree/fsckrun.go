@@ -9,7 +9,11 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 
+	"golang.org/x/sync/errgroup"
+
+	"github.com/hostctl/hostctl/internal/fsx"
 	"github.com/hostctl/hostctl/internal/progress"
 )
 
@@ -21,6 +25,7 @@ type fsck struct {
 	have  map[ObjectName]struct{} // what is on disk
 	whole []Checksum              // commits that are not marked partial
 	lost  []Checksum              // parents that are not stored
+	links []ObjectName            // payload links on disk
 	stop  context.CancelFunc      // ends the check of objects
 
 	// ignoreMarks takes commits that fsck marked partial for whole, and lists them.
@@ -58,13 +63,7 @@ func (f *fsck) phase(p FsckPhase, n int) {
 }
 
 func (f *fsck) run(ctx context.Context) error {
-	err := f.r.eachObject(ctx, func(n ObjectName) error {
-		if n.Type != TypePayloadLink {
-			f.have[n] = struct{}{}
-		}
-		return nil
-	})
-	if err != nil {
+	if err := f.list(ctx); err != nil {
 		return err
 	}
 	f.phase(FsckRefs, 0)
@@ -83,7 +82,56 @@ func (f *fsck) run(ctx context.Context) error {
 	if err := f.objects(ctx); err != nil {
 		return err
 	}
+	if err := f.payloadLinks(ctx); err != nil {
+		return err
+	}
 	return f.conclude()
+}
+
+// workers is more than the processors, as some wait for the disk.
+func (f *fsck) workers() int {
+	if f.o.Workers > 0 {
+		return f.o.Workers
+	}
+	return 2 * workers(0)
+}
+
+// list reads with several workers which objects are stored.
+func (f *fsck) list(ctx context.Context) error {
+	var next atomic.Int32
+	var g errgroup.Group
+	for range f.workers() {
+		g.Go(func() error {
+			for {
+				i := int(next.Add(1)) - 1
+				if i >= 256 {
+					return nil
+				}
+				if err := f.listDir(ctx, i); err != nil {
+					return err
+				}
+			}
+		})
+	}
+	return g.Wait()
+}
+
+func (f *fsck) listDir(ctx context.Context, i int) error {
+	var names []ObjectName
+	err := f.r.eachInDir(ctx, i, func(_ *fsx.Dir, _ string, n ObjectName) error {
+		names = append(names, n)
+		return nil
+	})
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	for _, n := range names {
+		if n.Type == TypePayloadLink {
+			f.links = append(f.links, n)
+		} else {
+			f.have[n] = struct{}{}
+		}
+	}
+	return err
 }
 
 // conclude names the commits that suffer and does what the options ask for.
@@ -115,15 +163,18 @@ func (f *fsck) objects(ctx context.Context) error {
 	work, stop := context.WithCancel(ctx)
 	defer stop()
 	f.stop = stop
-	p := &fsckPool{f: f, ctx: work, jobs: make(chan ObjectName, 256), seen: map[ObjectName]struct{}{}}
+	p := &fsckPool{f: f, ctx: work, jobs: make(chan []ObjectName, 16)}
 	f.r.opts.progress.Emit(progress.Event{Task: fsckTask, Kind: progress.Begin, Total: int64(len(f.have))})
-	p.start(workers(f.o.Workers))
-	err := f.closures(work, p)
+	p.start(f.workers())
+	seen, err := f.closures(work, p)
 	if err == nil && !f.o.Reachable {
 		for n := range f.have {
-			p.add(n)
+			if _, ok := seen[n]; !ok {
+				p.add(n)
+			}
 		}
 	}
+	p.send()
 	close(p.jobs)
 	p.wg.Wait()
 	f.res.Objects = p.done
@@ -134,9 +185,9 @@ func (f *fsck) objects(ctx context.Context) error {
 	return cmp.Or(err, ctx.Err())
 }
 
-// closures looks for what complete commits miss. Objects that partial commits
-// alone need may be absent.
-func (f *fsck) closures(ctx context.Context, p *fsckPool) error {
+// closures looks for what complete commits miss, and gives what they need. Objects that
+// partial commits alone need may be absent.
+func (f *fsck) closures(ctx context.Context, p *fsckPool) (map[ObjectName]struct{}, error) {
 	s := &sweep{r: f.r, ctx: ctx, seen: map[ObjectName]struct{}{}}
 	for _, c := range f.whole {
 		s.fresh = func(n ObjectName) {
@@ -148,7 +199,7 @@ func (f *fsck) closures(ctx context.Context, p *fsckPool) error {
 			if n.Type != TypeDirTree && n.Type != TypeCommit {
 				p.add(n)
 			} else {
-				p.count(n)
+				p.count()
 			}
 		}
 		s.missing = func(n ObjectName, err error) error {
@@ -158,10 +209,10 @@ func (f *fsck) closures(ctx context.Context, p *fsckPool) error {
 			return nil
 		}
 		if err := s.commit(c); err != nil {
-			return err
+			return nil, err
 		}
 	}
-	return nil
+	return s.seen, nil
 }
 
 // present holds also for what a parent repository stores.
@@ -176,41 +227,55 @@ func (f *fsck) present(n ObjectName) bool {
 	return ok && err == nil
 }
 
+// fsckBatch is how many objects a worker takes at a time; to wake it for each would
+// cost more than to read a small one.
+const fsckBatch = 16
+
 // fsckPool verifies objects in the background.
 type fsckPool struct {
-	f    *fsck
-	ctx  context.Context
-	jobs chan ObjectName
-	wg   sync.WaitGroup
-	seen map[ObjectName]struct{}
-	done int
+	f     *fsck
+	ctx   context.Context
+	jobs  chan []ObjectName
+	batch []ObjectName // not sent yet
+	wg    sync.WaitGroup
+	done  int
 }
 
 func (p *fsckPool) start(n int) {
 	for range n {
 		p.wg.Go(func() {
-			for n := range p.jobs {
-				if p.ctx.Err() == nil {
-					p.f.damaged(n, p.f.r.verifyStored(n))
+			for batch := range p.jobs {
+				for _, n := range batch {
+					if p.ctx.Err() == nil {
+						p.f.damaged(n, p.f.r.verifyStored(n))
+					}
 				}
 			}
 		})
 	}
 }
 
-func (p *fsckPool) count(n ObjectName) {
-	p.seen[n] = struct{}{}
+func (p *fsckPool) count() {
 	if p.done++; p.done%256 == 0 {
 		p.f.r.opts.progress.Emit(progress.Event{Task: fsckTask, Kind: progress.Update, Done: int64(p.done), Total: int64(len(p.f.have))})
 	}
 }
 
 func (p *fsckPool) add(n ObjectName) {
-	if _, ok := p.seen[n]; ok || n.Type == TypeFile && p.f.o.MetadataOnly || n.Type == TypeTombstone || p.ctx.Err() != nil {
+	if n.Type == TypeFile && p.f.o.MetadataOnly || n.Type == TypeTombstone || p.ctx.Err() != nil {
 		return
 	}
-	p.count(n)
-	p.jobs <- n
+	p.count()
+	if p.batch = append(p.batch, n); len(p.batch) == fsckBatch {
+		p.send()
+	}
+}
+
+func (p *fsckPool) send() {
+	if len(p.batch) > 0 {
+		p.jobs <- p.batch
+		p.batch = nil
+	}
 }
 
 // damaged reports an object that could not be verified, if err is one.

@@ -4,6 +4,7 @@ package ostree
 
 import (
 	"bufio"
+	"bytes"
 	"crypto/rand"
 	"errors"
 	"fmt"
@@ -179,14 +180,17 @@ func (t *Txn) fill(f *objFile, h FileHeader, size int64, content io.Reader) erro
 	if err := copyExactly(f, content, size); err != nil {
 		return err
 	}
-	if err := finishBare(f.File, h, t.r.mode == ModeBare && !t.r.opts.disableXattrs, t.r.mode.ownedFiles()); err != nil {
-		return err
-	}
-	return sys.Futimens(int(f.Fd()), 0, 0)
+	return t.finishFile(f, h)
 }
 
 func copyExactly(f *objFile, content io.Reader, size int64) error {
-	n, err := f.ReadFrom(io.LimitReader(content, size))
+	var n int64
+	var err error
+	if b, ok := content.(*bytes.Reader); ok && int64(b.Len()) == size {
+		n, err = b.WriteTo(f) // with one write
+	} else {
+		n, err = f.ReadFrom(io.LimitReader(content, size))
+	}
 	if err != nil {
 		return fmt.Errorf("copy content: %w", err)
 	}

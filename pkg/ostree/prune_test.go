@@ -206,6 +206,8 @@ func rewriteCommit(t *testing.T, r *Repo, content string, at uint64) Checksum {
 func TestPrunePayloadLink(t *testing.T) {
 	t.Parallel()
 	r := newTestRepo(t, ModeBareUser)
+	testutil.Must(t, r.SetConfigValue("core", keyPayloadThreshold, "0"))
+	r = openRepo(t, r.Dir().Path())
 	kept, gone := commitAt(t, r, "a", "kept", 1), commitAt(t, r, "b", "gone", 1)
 	if err := r.RemoveRef(t.Context(), "b"); err != nil {
 		t.Fatal(err)
@@ -217,7 +219,7 @@ func TestPrunePayloadLink(t *testing.T) {
 			t.Fatal(err)
 		}
 		file := ObjectName{tree.Files[0].Checksum, TypeFile}.loosePath(r.mode)
-		n := ObjectName{sha([]byte(file)), TypePayloadLink}
+		n := ObjectName{sha([]byte(map[bool]string{true: "kept", false: "gone"}[stays])), TypePayloadLink}
 		link := n.loosePath(r.mode)
 		if err := errors.Join(r.makeObjectDir(n), r.objects.Symlink("../"+file, link)); err != nil {
 			t.Fatal(err)

@@ -237,8 +237,14 @@ func (p *pruner) kept(d *fsx.Dir, name string, n ObjectName) (bool, error) {
 		return false, err
 	}
 	file, ok := payloadTarget(target)
-	_, kept := p.keep[file]
-	return ok && kept, nil
+	if _, kept := p.keep[file]; !ok || !kept {
+		return false, nil
+	}
+	st, err := p.r.objects.Lstat(file.loosePath(p.r.mode))
+	if errors.Is(err, fs.ErrNotExist) {
+		return false, nil
+	}
+	return err == nil && uint64(st.Size) >= p.r.opts.payloadThreshold, err
 }
 
 // payloadTarget reads the file object that a payload link names: ../ab/cdef….file.

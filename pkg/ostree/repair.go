@@ -139,6 +139,9 @@ func (p *repair) inspect(ctx context.Context) error {
 // fetchAll goes on until nothing is wanted: a restored directory may name objects
 // that are missing too. What follows is renames only, which are not interrupted.
 func (p *repair) fetchAll(ctx context.Context) (err error) {
+	if _, err := p.r.dropWrongLinks(p.res.Findings); err != nil {
+		return err
+	}
 	if len(p.want) > 0 {
 		if p.stage, err = p.r.openRepairStage(ctx); err != nil {
 			return err

@@ -105,6 +105,9 @@ func (p *repair) prove() error {
 		}
 	}
 	for _, x := range p.res.Findings {
+		if x.Kind == WrongPayloadLink {
+			continue // dropped
+		}
 		if x.Object.Checksum.IsZero() || x.Kind == WrongBinding || x.Kind == WrongBackRef {
 			p.res.Remaining = append(p.res.Remaining, x)
 			continue

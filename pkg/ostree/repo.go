@@ -8,6 +8,7 @@ import (
 	"io/fs"
 	"log/slog"
 	"math"
+	"sync"
 	"time"
 
 	"github.com/hostctl/hostctl/internal/fsx"
@@ -107,6 +108,9 @@ type Repo struct {
 	parent     *Repo // where absent objects are looked up; nil: nowhere
 	ownParent  bool  // opened along with this one
 	writeSplit bool
+
+	reflinkOnce sync.Once
+	reflink     bool // files can share blocks
 }
 
 // settings is the config and the caller's options, read once.
@@ -125,6 +129,8 @@ type settings struct {
 	autoSummary    bool
 	perObjectFsync bool
 	bootID         string
+
+	payloadThreshold uint64 // bytes
 }
 
 const (
@@ -293,7 +299,9 @@ func readSettings(cfg *keyfile.File, o Options) (settings, error) {
 	s.lockTimeout = seconds(c.int("core", "lock-timeout-secs", 300))
 	pct, bytes, err := minFree(cfg)
 	s.minFreePct, s.minFreeBytes = pct, bytes
-	return s, errors.Join(c.err, err)
+	threshold, perr := payloadThreshold(cfg)
+	s.payloadThreshold = threshold
+	return s, errors.Join(c.err, err, perr)
 }
 
 func seconds(n int64) time.Duration {

@@ -133,8 +133,11 @@ func parseStagedName(name string) (ObjectName, bool) {
 	return ObjectName{}, false
 }
 
-// keep gives the directory free for the next transaction to take over.
-func (s *staging) keep() error { return errors.Join(s.dir.Close(), s.lock.Unlock()) }
+// keep gives the directory free for the next transaction to take over. The file of
+// the lock goes while it is held, as with libostree's.
+func (s *staging) keep(r *Repo) error {
+	return errors.Join(r.dir.Remove(s.name+lockSuffix), s.dir.Close(), s.lock.Unlock())
+}
 
 // drop removes the directory, and its lock last, while the lock is held.
 func (s *staging) drop(r *Repo) error {
@@ -142,7 +145,7 @@ func (s *staging) drop(r *Repo) error {
 	if err == nil {
 		err = r.dir.Remove(s.name + lockSuffix)
 	}
-	return errors.Join(err, s.keep())
+	return errors.Join(err, s.dir.Close(), s.lock.Unlock())
 }
 
 // dropStaleStaging removes what transactions before the last boot left: its

@@ -40,7 +40,9 @@ type SummaryOptions struct {
 // WriteSummary writes the file summary with all local refs, those of other
 // collections and static deltas, then summary.sig; before them the indexes of deltas.
 // Both are prepared first and then renamed, the signature last: a client that reads one
-// old and one new file retries.
+// old and one new file retries. Where core.auto-update-summary has a change of refs
+// write the summary, nobody signs it: then there is no summary.sig until the next call
+// with Sign.
 func (r *Repo) WriteSummary(ctx context.Context, o SummaryOptions) error {
 	unlock, err := r.lock(ctx, true)
 	if err != nil {
@@ -106,16 +108,22 @@ func (r *Repo) publishSummary(data, sig []byte) error {
 	if err := failpoint.Hit("ostree.summary.prepared"); err != nil {
 		return err
 	}
+	if sigFile == nil {
+		// The old signature goes first: a crash leaves none that does not fit.
+		if err := r.removeIfThere(r.dir, summarySig); err != nil {
+			return err
+		}
+	}
 	if err := sum.Commit(); err != nil {
 		return err
 	}
 	if err := failpoint.Hit("ostree.summary.written"); err != nil {
 		return err
 	}
-	if sigFile != nil {
-		return sigFile.Commit()
+	if sigFile == nil {
+		return nil
 	}
-	return r.removeIfThere(r.dir, summarySig)
+	return sigFile.Commit()
 }
 
 // prepareFile writes the temporary file; both files get the same time, by which

@@ -48,6 +48,7 @@ func (c *counters) stats() Stats {
 type Txn struct {
 	r      *Repo
 	stage  *staging
+	dirs   objectDirs
 	budget *budget
 	count  counters
 	over   atomic.Bool
@@ -90,7 +91,7 @@ func (r *Repo) Update(ctx context.Context, fn func(context.Context, *Txn) error)
 			err = fmt.Errorf("commit transaction: %w", err)
 		}
 	}
-	err = errors.Join(err, t.finishSources(err), t.end(err), unlock())
+	err = errors.Join(err, t.finishSources(err), t.dirs.close(), t.end(err), unlock())
 	if err == nil && r.opts.autoSummary && len(t.refs) > 0 {
 		err = r.WriteSummary(context.WithoutCancel(ctx), SummaryOptions{})
 	}
@@ -111,7 +112,7 @@ func (r *Repo) begin(ctx context.Context) (*Txn, error) {
 	}
 	left, err := s.leftovers()
 	if err != nil {
-		return nil, errors.Join(err, s.keep())
+		return nil, errors.Join(err, s.keep(r))
 	}
 	return &Txn{
 		r: r, stage: s, budget: b, leftover: left,
@@ -127,7 +128,7 @@ func (t *Txn) end(failure error) error {
 		t.r.dropExpired()
 		return err
 	}
-	return t.stage.keep()
+	return t.stage.keep(t.r)
 }
 
 // Repo gives the repository.
@@ -143,7 +144,7 @@ func (t *Txn) Has(n ObjectName) (bool, error) {
 	if staged {
 		return true, nil
 	}
-	found, err := t.r.HasLocal(n)
+	found, err := t.dirs.has(t.r, n)
 	if err != nil {
 		return false, err
 	}
@@ -336,7 +337,13 @@ func (t *Txn) publishOne(n ObjectName) error {
 	if n.Type == TypeCommitMeta {
 		rename = t.stage.dir.Rename
 	}
-	err := rename(n.String(), t.r.objects, n.loosePath(t.r.mode))
+	dir, name, err := t.dirs.at(t.r, n)
+	if err == nil && dir == nil {
+		err = fmt.Errorf("publish object %s: no directory: %w", n, ErrNotFound)
+	}
+	if err == nil {
+		err = rename(n.String(), dir, name)
+	}
 	if errors.Is(err, syscall.EEXIST) {
 		err = nil
 	}

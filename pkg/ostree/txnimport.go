@@ -30,7 +30,7 @@ func (t *Txn) LinkObject(src *Repo, n ObjectName) (done bool, err error) {
 	switch {
 	case err == nil:
 		t.countNew(n)
-		return true, nil
+		return true, t.linkPayloadFile(n)
 	case errors.Is(err, fs.ErrNotExist):
 		return t.linkFromParent(src, n)
 	case errors.Is(err, syscall.EXDEV), errors.Is(err, syscall.EMLINK), errors.Is(err, syscall.EPERM):

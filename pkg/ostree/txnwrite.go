@@ -253,25 +253,27 @@ func expectEOF(r io.Reader) error {
 	return nil
 }
 
-func checkSum(want *Checksum, hs hash.Hash) (Checksum, error) {
-	c := Checksum(hs.Sum(nil))
-	if want != nil && c != *want {
-		return c, fmt.Errorf("%w: checksum %s instead of %s", ErrCorrupt, c, *want)
+// complete names content whose hash is complete and tells whether it is present.
+// With a checksum that was wanted the caller has looked before: who stores the same
+// object in between is met when it gets its name.
+func (t *Txn) complete(want *Checksum, hs hash.Hash) (n ObjectName, found bool, err error) {
+	n = ObjectName{Checksum(hs.Sum(nil)), TypeFile}
+	if want == nil {
+		found, err = t.Has(n)
+	} else if n.Checksum != *want {
+		err = fmt.Errorf("%w: checksum %s instead of %s", ErrCorrupt, n.Checksum, *want)
 	}
-	return c, nil
+	return n, found, err
 }
 
 // writeKnown stores content whose hash is complete, unless it is present.
 func (t *Txn) writeKnown(want *Checksum, hs hash.Hash, h FileHeader, data []byte) (Checksum, error) {
-	c, err := checkSum(want, hs)
+	n, found, err := t.complete(want, hs)
 	if err != nil {
-		return c, err
+		return n.Checksum, err
 	}
-	n := ObjectName{c, TypeFile}
-	if found, err := t.Has(n); err != nil {
-		return c, err
-	} else if found {
-		return c, t.recordStored(n, h, int64(len(data)))
+	if found {
+		return n.Checksum, errors.Join(t.linkPayload(n, h, data), t.recordStored(n, h, int64(len(data))))
 	}
 	if h.IsSymlink() && (t.r.mode.ownedFiles() || t.r.mode == ModeBareUserOnly) {
 		err = t.placeLink(n, h)
@@ -283,7 +285,7 @@ func (t *Txn) writeKnown(want *Checksum, hs hash.Hash, h FileHeader, data []byte
 	if err == nil {
 		err = t.contentStored(n, h, int64(len(data)))
 	}
-	return c, err
+	return n.Checksum, err
 }
 
 // contentStored counts a new object.
@@ -302,10 +304,15 @@ func (t *Txn) storeContent(n ObjectName, h FileHeader, size int64, content io.Re
 		return err
 	}
 	defer f.close()
-	if err := t.fill(f, h, size, content); err != nil {
+	p := t.payloadOf(h, size)
+	if err := t.fill(f, h, size, p.follow(content)); err != nil {
 		return err
 	}
-	return t.place(f, n)
+	p.share(f)
+	if err := t.place(f, n); err != nil {
+		return err
+	}
+	return p.link(n)
 }
 
 // streamContent hashes and stores big content in one go; memory stays bounded.
@@ -318,23 +325,22 @@ func (t *Txn) streamContent(want *Checksum, hs hash.Hash, h FileHeader, size int
 		return Checksum{}, err
 	}
 	defer f.close()
-	if err := t.fill(f, h, size, io.TeeReader(content, hs)); err != nil {
+	p := t.payloadOf(h, size)
+	if err := t.fillHashed(f, h, size, content, hs, p); err != nil {
 		return Checksum{}, err
 	}
-	c, err := checkSum(want, hs)
+	n, found, err := t.complete(want, hs)
 	if err != nil {
-		return c, err
+		return n.Checksum, err
 	}
-	n := ObjectName{c, TypeFile}
-	if found, err := t.Has(n); err != nil {
-		return c, err
-	} else if found {
-		return c, t.recordStored(n, h, size)
+	if found {
+		return n.Checksum, errors.Join(p.link(n), t.recordStored(n, h, size))
 	}
+	p.share(f)
 	if err := t.place(f, n); err != nil {
-		return c, err
+		return n.Checksum, err
 	}
-	return c, t.contentStored(n, h, size)
+	return n.Checksum, errors.Join(p.link(n), t.contentStored(n, h, size))
 }
 
 // WriteArchived stores a .filez stream as received once it has been verified to

@@ -13,6 +13,7 @@ import (
 	"runtime"
 	"slices"
 	"strconv"
+	"strings"
 	"syscall"
 	"time"
 
@@ -32,6 +33,8 @@ type bench struct {
 	only     *regexp.Regexp
 	programs [2]string
 	peer     string
+	web      *server // nil where nothing is pulled
+	runs     int
 }
 
 // work is one line of the table. prepare makes, untimed, what the command
@@ -48,7 +51,9 @@ type work struct {
 // sample is what one run took.
 type sample struct {
 	wall   time.Duration
-	maxRSS int64 // bytes
+	cpu    time.Duration // of the program, user and system
+	server time.Duration // the same of the file server
+	maxRSS int64         // bytes
 	size   int64
 }
 
@@ -73,23 +78,36 @@ func (b *bench) measure(ctx context.Context, w work) error {
 			got[p] = append(got[p], s)
 		}
 	}
-	a, t := median(got[ours]), median(got[theirs])
-	fmt.Printf("| %s | %.2f s, %s | %.2f s, %s | %.2f |", w.name, t.wall.Seconds(), mib(t.maxRSS), a.wall.Seconds(), mib(a.maxRSS), a.wall.Seconds()/t.wall.Seconds())
-	if w.size != nil {
-		fmt.Printf(" %s against %s |", mib(a.size), mib(t.size))
-	} else {
-		fmt.Print(" |")
-	}
-	fmt.Println()
+	b.print(w, median(got[ours]), median(got[theirs]))
 	return nil
 }
 
-// once prepares and runs w in a folder of its own with one program.
-func (b *bench) once(ctx context.Context, w work, p int) (s sample, err error) {
-	dir := filepath.Join(b.dir, "run")
-	if err := removeAll(dir); err != nil {
-		return s, err
+func (b *bench) print(w work, our, their sample) {
+	ratio := func(of func(sample) time.Duration) string {
+		return fmt.Sprintf("%.2f", of(our).Seconds()/of(their).Seconds())
 	}
+	result := ""
+	if w.size != nil {
+		result = mib(our.size) + " against " + mib(their.size)
+	}
+	fmt.Println("|", strings.Join([]string{w.name, their.String(), our.String(), ratio(func(s sample) time.Duration { return s.wall }),
+		ratio(func(s sample) time.Duration { return s.cpu }), result}, " | "), "|")
+}
+
+func (s sample) String() string {
+	text := fmt.Sprintf("%.2f s, %.2f s", s.wall.Seconds(), s.cpu.Seconds())
+	if s.server > 0 {
+		text += fmt.Sprintf(" + %.2f s", s.server.Seconds())
+	}
+	return text + ", " + mib(s.maxRSS)
+}
+
+// once prepares and runs w in a folder of its own with one program. The folder
+// stays until the end: creating files costs ext4 much more for a minute after many
+// were deleted.
+func (b *bench) once(ctx context.Context, w work, p int) (s sample, err error) {
+	b.runs++
+	dir := filepath.Join(b.dir, fmt.Sprintf("run-%d", b.runs))
 	if err := os.Mkdir(dir, 0o755); err != nil {
 		return s, err
 	}
@@ -104,6 +122,10 @@ func (b *bench) once(ctx context.Context, w work, p int) (s sample, err error) {
 	cmd := lab.Command(ctx, append([]string{b.programs[p]}, argv...)...)
 	var out bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &out, &out
+	before, err := b.web.cpu()
+	if err != nil {
+		return s, err
+	}
 	start := time.Now()
 	if err := cmd.Start(); err != nil {
 		return s, err
@@ -118,6 +140,12 @@ func (b *bench) once(ctx context.Context, w work, p int) (s sample, err error) {
 	if err != nil {
 		return s, fmt.Errorf("%v: %w\n%s", argv, err, out.Bytes())
 	}
+	s.cpu = cmd.ProcessState.UserTime() + cmd.ProcessState.SystemTime()
+	after, err := b.web.cpu()
+	if err != nil {
+		return s, err
+	}
+	s.server = after - before
 	if w.size != nil {
 		s.size, err = w.size(dir)
 	}
@@ -145,14 +173,19 @@ func watchMemory(pid int, ended <-chan struct{}) (peak int64) {
 var highWater = regexp.MustCompile(`VmHWM:\s+(\d+) kB`)
 
 func median(list []sample) sample {
-	pick := func(less func(a, b sample) int) sample {
-		c := slices.Clone(list)
-		slices.SortFunc(c, less)
-		return c[len(c)/2]
+	pick := func(of func(sample) int64) int64 {
+		var all []int64
+		for _, s := range list {
+			all = append(all, of(s))
+		}
+		slices.Sort(all)
+		return all[len(all)/2]
 	}
 	return sample{
-		wall:   pick(func(a, b sample) int { return int(a.wall - b.wall) }).wall,
-		maxRSS: pick(func(a, b sample) int { return int(a.maxRSS - b.maxRSS) }).maxRSS,
+		wall:   time.Duration(pick(func(s sample) int64 { return int64(s.wall) })),
+		cpu:    time.Duration(pick(func(s sample) int64 { return int64(s.cpu) })),
+		server: time.Duration(pick(func(s sample) int64 { return int64(s.server) })),
+		maxRSS: pick(func(s sample) int64 { return s.maxRSS }),
 		size:   list[0].size,
 	}
 }
@@ -166,7 +199,8 @@ func (b *bench) header() error {
 		return err
 	}
 	fmt.Printf("%d processors; the disk takes %.0f MiB/s of one file with fsync.\n\n", runtime.NumCPU(), speed)
-	fmt.Printf("| work | %s | ours | ratio | result |\n| --- | --- | --- | --- | --- |\n", b.peer)
+	fmt.Printf("Each cell has the wall time, the processor time of the program (+ that of the file server), and peak memory.\n\n")
+	fmt.Printf("| work | %s | ours | wall ratio | CPU ratio | result |\n| --- | --- | --- | --- | --- | --- |\n", b.peer)
 	return nil
 }
 

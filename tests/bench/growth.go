@@ -4,10 +4,9 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"math/rand/v2"
-	"net/http"
-	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -16,8 +15,12 @@ import (
 
 // growth measures made-up trees of several sizes with our program alone: time
 // per file and memory must stay flat.
-func (b *bench) growth(ctx context.Context, sizes string) error {
-	fmt.Printf("| files | work | wall | per file | memory |\n| --- | --- | --- | --- | --- |\n")
+func (b *bench) growth(ctx context.Context, sizes string) (err error) {
+	if b.web, err = startServer(ctx, b.dir); err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, b.web.close()) }()
+	fmt.Printf("| files | work | wall | CPU | CPU per file | memory |\n| --- | --- | --- | --- | --- | --- |\n")
 	for _, text := range strings.Split(sizes, ",") {
 		n, err := strconv.Atoi(strings.TrimSpace(text))
 		if err != nil {
@@ -40,8 +43,6 @@ func (b *bench) grow(ctx context.Context, n int) error {
 	if err := makeTree(in.tree, n); err != nil {
 		return err
 	}
-	web := httptest.NewServer(http.FileServer(http.Dir(b.dir)))
-	defer web.Close()
 	commit := func(repo string) []string {
 		return []string{"commit", "--repo=" + repo, "--branch=v1", "--tree=dir=" + in.tree}
 	}
@@ -56,7 +57,7 @@ func (b *bench) grow(ctx context.Context, n int) error {
 			if err := b.initRepo("bare")(ctx, dir); err != nil {
 				return err
 			}
-			return b.peerRun(ctx, "remote", "add", "--repo="+repo(dir), "--no-gpg-verify", "origin", web.URL+"/archive")
+			return b.peerRun(ctx, "remote", "add", "--repo="+repo(dir), "--no-gpg-verify", "origin", b.web.url+"/archive")
 		}, argv: func(dir string) []string { return []string{"pull", "--repo=" + repo(dir), "origin", "v1"} }},
 		{name: "fsck", argv: func(string) []string { return []string{"fsck", "--quiet", "--repo=" + in.bare} }},
 		{name: "hard-link checkout", argv: func(dir string) []string {
@@ -67,7 +68,7 @@ func (b *bench) grow(ctx context.Context, n int) error {
 		if err != nil {
 			return fmt.Errorf("%s of %d files: %w", w.name, n, err)
 		}
-		fmt.Printf("| %d | %s | %.2f s | %.0f µs | %s |\n", n, w.name, s.wall.Seconds(), float64(s.wall.Microseconds())/float64(n), mib(s.maxRSS))
+		fmt.Printf("| %d | %s | %.2f s | %.2f s | %.0f µs | %s |\n", n, w.name, s.wall.Seconds(), s.cpu.Seconds(), float64(s.cpu.Microseconds())/float64(n), mib(s.maxRSS))
 	}
 	return nil
 }

@@ -29,10 +29,15 @@ func main() {
 	flag.StringVar(&o.dir, "dir", "", "folder to work in, on the disk to measure (default: build/lab/bench)")
 	flag.StringVar(&o.growth, "growth", "", "comma-separated numbers of files: measure made-up trees of these sizes instead, such as 10000,50000,200000")
 	flag.BoolVar(&o.keep, "keep", false, "keep the folder")
+	flag.StringVar(&o.serve, "serve", "", "only serve this folder over HTTP until standard input ends: what the pulls use")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
 	defer stop()
-	if err := run(ctx, o); err != nil {
+	do := run
+	if o.serve != "" {
+		do = func(context.Context, options) error { return serve(o.serve) }
+	}
+	if err := do(ctx, o); err != nil {
 		fmt.Fprintln(os.Stderr, "bench:", err)
 		os.Exit(1)
 	}
@@ -41,6 +46,7 @@ func main() {
 type options struct {
 	rounds                  int
 	only, peer, dir, growth string
+	serve                   string
 	keep                    bool
 }
 

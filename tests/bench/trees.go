@@ -4,10 +4,9 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io/fs"
-	"net/http"
-	"net/http/httptest"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -31,7 +30,7 @@ type inputs struct {
 }
 
 // trees measures the test distribution.
-func (b *bench) trees(ctx context.Context) error {
+func (b *bench) trees(ctx context.Context) (err error) {
 	if err := b.lab.Prepare(ctx); err != nil {
 		return err
 	}
@@ -43,9 +42,11 @@ func (b *bench) trees(ctx context.Context) error {
 	if err := b.header(); err != nil {
 		return err
 	}
-	web := httptest.NewServer(http.FileServer(http.Dir(b.dir)))
-	defer web.Close()
-	for _, w := range append(b.localWorks(in), b.networkWorks(in, web.URL)...) {
+	if b.web, err = startServer(ctx, b.dir); err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, b.web.close()) }()
+	for _, w := range append(b.localWorks(in), b.networkWorks(in, b.web.url)...) {
 		if err := b.measure(ctx, w); err != nil {
 			return err
 		}

@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strconv"
 	"strings"
 )
@@ -126,7 +127,7 @@ func (r *replay) open(c call) (bool, error) {
 		if !strings.Contains(flags, "O_CREAT") {
 			return false, fmt.Errorf("%s was opened, but is not there", rel)
 		}
-		n = &inode{mode: 0o644, xattrs: map[string][]byte{}}
+		n = &inode{mode: createMode(flags), xattrs: map[string][]byte{}}
 		r.disk.names[rel] = n
 		r.touch(rel, c)
 	}
@@ -135,6 +136,21 @@ func (r *replay) open(c call) (bool, error) {
 	}
 	r.files[fd] = &file{node: n, rel: rel, end: strings.Contains(flags, "O_APPEND")}
 	return created || strings.Contains(flags, "O_TRUNC"), nil
+}
+
+var octal = regexp.MustCompile(`(?:,|=)\s*0([0-7]{3})\b`)
+
+// createMode finds the mode among the arguments of a call that creates a file.
+func createMode(args string) uint32 {
+	m := octal.FindStringSubmatch(args)
+	if m == nil {
+		return 0o644
+	}
+	mode, err := strconv.ParseUint(m[1], 8, 32)
+	if err != nil {
+		return 0o644
+	}
+	return uint32(mode) &^ 0o022
 }
 
 func (r *replay) dup(c call) error {

@@ -34,7 +34,7 @@ type Applier struct {
 	txn  *ostree.Txn
 	tmp  *fsx.Dir
 	dict *semaphore.Weighted
-	free chan *xz.Reader // decoders to be used again, with their dictionaries
+	free chan *xzReader // decoders to be used again, with their dictionaries
 }
 
 // NewApplier prepares to apply parts into a transaction. Close it before the
@@ -48,7 +48,7 @@ func NewApplier(txn *ostree.Txn) (*Applier, error) {
 }
 
 func newApplier(txn *ostree.Txn, tmp *fsx.Dir) *Applier {
-	return &Applier{txn: txn, tmp: tmp, dict: semaphore.NewWeighted(dictBudget), free: make(chan *xz.Reader, 1)}
+	return &Applier{txn: txn, tmp: tmp, dict: semaphore.NewWeighted(dictBudget), free: make(chan *xzReader, 1)}
 }
 
 // scratchDir opens the directory for temporary files of a repository.
@@ -167,12 +167,12 @@ func (a *Applier) unxz(ctx context.Context, s *spool, br *bufio.Reader, limit in
 		return err
 	}
 	defer a.dict.Release(need)
-	z, err := a.decoder(br)
-	if err != nil {
-		return xzError(err)
+	if !onlyLZMA2(head) {
+		return unxzFiltered(s, br, limit)
 	}
-	if err := copyLimited(s, z, limit); err != nil {
-		return xzError(err)
+	z := a.decoder()
+	if err := z.unpack(&limited{s, limit, limit}, br, limit); err != nil {
+		return err
 	}
 	select {
 	case a.free <- z:
@@ -181,21 +181,41 @@ func (a *Applier) unxz(ctx context.Context, s *spool, br *bufio.Reader, limit in
 	return nil
 }
 
-func (a *Applier) decoder(r io.Reader) (*xz.Reader, error) {
+func (a *Applier) decoder() *xzReader {
 	select {
 	case z := <-a.free:
-		return z, z.Reset(r)
+		return z
 	default:
-		return xz.NewReader(r, maxDict)
+		return new(xzReader)
 	}
+}
+
+// unxzFiltered unpacks what no known writer of deltas makes: with filters for
+// programs of some processor.
+func unxzFiltered(s *spool, br *bufio.Reader, limit int64) error {
+	z, err := xz.NewReader(br, maxDict)
+	if err == nil {
+		err = copyLimited(s, z, limit)
+	}
+	return xzError(err)
+}
+
+// limited refuses more than a number of bytes.
+type limited struct {
+	s           *spool
+	left, limit int64
+}
+
+func (l *limited) Write(p []byte) (int, error) {
+	if l.left -= int64(len(p)); l.left < 0 {
+		return 0, fmt.Errorf("%w: unpacks to more than %d bytes", ErrCorrupt, l.limit)
+	}
+	return l.s.Write(p)
 }
 
 // copyLimited copies at most limit bytes.
 func copyLimited(s *spool, r io.Reader, limit int64) error {
-	n, err := io.CopyBuffer(s, struct{ io.Reader }{io.LimitReader(r, limit+1)}, make([]byte, copyBuffer))
-	if err == nil && n > limit {
-		err = fmt.Errorf("%w: unpacks to more than %d bytes", ErrCorrupt, limit)
-	}
+	_, err := io.CopyBuffer(&limited{s, limit, limit}, struct{ io.Reader }{r}, make([]byte, copyBuffer))
 	return err
 }
 

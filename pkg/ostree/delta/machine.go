@@ -30,6 +30,8 @@ type machine struct {
 	ops  *opReader
 	next int // object that is due
 	buf  []byte
+	data blocks // of part
+	old  blocks // of source
 
 	sourceSet bool
 	sourceSum ostree.Checksum
@@ -39,6 +41,8 @@ type machine struct {
 
 func runPart(ctx context.Context, to sink, tmp *fsx.Dir, list *Part, data *partData) (err error) {
 	m := &machine{ctx: ctx, to: to, tmp: tmp, part: data, list: list, ops: newOpReader(data), buf: make([]byte, copyBuffer)}
+	m.data.reset(data.data, data.data.Size())
+	data.data = io.NewSectionReader(&m.data, 0, data.data.Size())
 	defer func() { err = errors.Join(err, m.unsetSource()) }()
 	for {
 		o, err := m.step()
@@ -214,6 +218,7 @@ func (m *machine) openSource() (*source, error) {
 	if err != nil {
 		return nil, fmt.Errorf("open source: %w", err)
 	}
+	m.old.reset(s, s.size)
 	m.source = s
 	return s, nil
 }
@@ -226,20 +231,23 @@ type builder struct {
 	err  error
 }
 
-func (b *builder) Read(p []byte) (int, error) {
-	for b.err == nil {
-		if b.cur != nil {
-			n, err := b.cur.Read(p)
-			if errors.Is(err, io.EOF) {
-				b.cur, err = nil, nil
-			}
-			b.err = err
-			if n > 0 || len(p) == 0 {
-				return n, b.err
-			}
+// Read fills p if it can: the pieces are often of a few bytes, and each read becomes
+// a write.
+func (b *builder) Read(p []byte) (total int, err error) {
+	for b.err == nil && total < len(p) {
+		if b.cur == nil {
+			b.err = b.advance()
 			continue
 		}
-		b.err = b.advance()
+		n, err := b.cur.Read(p[total:])
+		total += n
+		if errors.Is(err, io.EOF) {
+			b.cur, err = nil, nil
+		}
+		b.err = err
+	}
+	if total > 0 {
+		return total, nil
 	}
 	return 0, b.err
 }
@@ -290,7 +298,7 @@ func (b *builder) patch(off, n uint64) (io.Reader, error) {
 	if err != nil {
 		return nil, err
 	}
-	return newBspatcher(s, s.size, data, b.size, b.m.buf), nil
+	return newBspatcher(&b.m.old, s.size, data, b.size, b.m.buf), nil
 }
 
 // eof is content of no bytes.

@@ -308,14 +308,28 @@ func (p *puller) checkTime(w want, c ostree.Commit) error {
 	return p.compareTimes(w, c, p.req.TimestampFrom)
 }
 
+// CheckTimestamps is ErrDowngrade where commit next is older than from; both are in
+// the repository.
+func CheckTimestamps(repo *ostree.Repo, next, from ostree.Checksum) error {
+	c, err := repo.LoadCommit(next)
+	if err != nil {
+		return fmt.Errorf("compare times: %w", err)
+	}
+	return compareTimes(repo, next, c, from)
+}
+
 func (p *puller) compareTimes(w want, c ostree.Commit, from ostree.Checksum) error {
-	old, err := p.repo.LoadCommit(from)
+	return compareTimes(p.repo, w.commit, c, from)
+}
+
+func compareTimes(repo *ostree.Repo, next ostree.Checksum, c ostree.Commit, from ostree.Checksum) error {
+	old, err := repo.LoadCommit(from)
 	if err != nil {
 		return fmt.Errorf("compare times: %w", err)
 	}
 	if c.Timestamp < old.Timestamp {
 		return sayf(ErrDowngrade, "Upgrade target revision '%s' with timestamp '%s' is chronologically older than current revision '%s' with timestamp '%s'; use --allow-downgrade to permit",
-			w.commit, stamp(c.Timestamp), from, stamp(old.Timestamp))
+			next, stamp(c.Timestamp), from, stamp(old.Timestamp))
 	}
 	return nil
 }

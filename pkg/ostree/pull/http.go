@@ -101,7 +101,7 @@ func (n *Network) setDefaults() {
 		n.Retries = 5
 	}
 	if n.RetryDelay <= 0 {
-		n.RetryDelay = 500 * time.Millisecond
+		n.RetryDelay = 100 * time.Millisecond
 	}
 	n.RetryDelay = min(n.RetryDelay, maxRetryWait)
 	if n.ConnectTimeout <= 0 {

@@ -181,6 +181,9 @@ func (l *localSource) store(ctx context.Context, t *ostree.Txn, c ostree.Checksu
 			return 0, modeError(c, err)
 		}
 	}
+	if done, err := t.CloneObject(ctx, l.repo, c, l.untrusted); done || err != nil {
+		return 0, localError(err)
+	}
 	in := counted{r, l.meter}
 	if l.untrusted {
 		return size, t.WriteContentExpected(ctx, c, h, size, in)

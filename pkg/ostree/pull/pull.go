@@ -143,7 +143,7 @@ type Network struct {
 	// FailOnNetworkErrors does not retry when a connection fails, only when the
 	// server answers that it cannot serve now.
 	FailOnNetworkErrors bool
-	RetryDelay          time.Duration // before the first retry, doubled for each further one; 0: 500 ms
+	RetryDelay          time.Duration // before the third retry, doubled for each further one; 0: 100 ms
 	ConnectTimeout      time.Duration // 0: 30 s
 	LowSpeedBytes       int64         // bytes per second that count as stalled …
 	LowSpeedTime        time.Duration // … when a transfer is slower for so long; 0 and 0: 1000 B/s for 30 s

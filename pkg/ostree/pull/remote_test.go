@@ -46,7 +46,7 @@ func TestRemotesLikeTheRealTool(t *testing.T) {
 	}
 	testutil.Must(t, AddRemote(ours, first, AddOptions{IfNotExists: true}))
 	same("add that changes nothing")
-	names, err := ListRemotes(ours)
+	names, err := Remotes{Repo: ours}.List()
 	testutil.Must(t, err)
 	if diff := cmp.Diff([]string{"first", "second"}, names); diff != "" {
 		t.Error(diff)
@@ -59,13 +59,13 @@ func TestRemotesLikeTheRealTool(t *testing.T) {
 		}
 	}
 	testutil.Must(t, os.WriteFile(filepath.Join(ours.Dir().Path(), "first.trustedkeys.gpg"), nil, 0o644))
-	testutil.Must(t, DeleteRemote(ours, "first"))
+	testutil.Must(t, Remotes{Repo: ours}.Delete("first"))
 	testutil.Run(t, ostreeTool, "remote", "--repo="+theirs, "delete", "first")
 	same("delete")
 	if ok, _ := ours.Dir().Exists("first.trustedkeys.gpg"); ok {
 		t.Error("the keys of a deleted remote are still there")
 	}
-	if err := DeleteRemote(ours, "first"); !errors.Is(err, ErrNoRemote) {
+	if err := (Remotes{Repo: ours}).Delete("first"); !errors.Is(err, ErrNoRemote) {
 		t.Errorf("delete again: %v", err)
 	}
 	if _, err := LoadRemote(ours, "first"); !errors.Is(err, ErrNoRemote) {

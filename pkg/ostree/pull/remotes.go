@@ -39,16 +39,10 @@ func LoadRemote(repo *ostree.Repo, name string) (Remote, error) {
 	return Remotes{Repo: repo}.Load(name)
 }
 
-// ListRemotes is Remotes.List of a repository without a configuration folder.
-func ListRemotes(repo *ostree.Repo) ([]string, error) { return Remotes{Repo: repo}.List() }
-
 // AddRemote is Remotes.Add of a repository without a configuration folder.
 func AddRemote(repo *ostree.Repo, r Remote, o AddOptions) error {
 	return Remotes{Repo: repo}.Add(r, o)
 }
-
-// DeleteRemote is Remotes.Delete of a repository without a configuration folder.
-func DeleteRemote(repo *ostree.Repo, name string) error { return Remotes{Repo: repo}.Delete(name) }
 
 func groupOf(name string) string { return `remote "` + name + `"` }
 

@@ -61,7 +61,7 @@ func TestDropInRemotes(t *testing.T) {
 	if _, err := s.Load("new"); !errors.Is(err, ostree.ErrInvalid) {
 		t.Errorf("ambiguous remote: %v", err)
 	}
-	testutil.Must(t, DeleteRemote(repo, "new"))
+	testutil.Must(t, Remotes{Repo: repo}.Delete("new"))
 	cfg := repo.Config()
 	testutil.Must(t, cfg.SetBool("core", "add-remotes-config-dir", false))
 	testutil.Must(t, repo.SetConfig(cfg))
@@ -85,7 +85,7 @@ func TestParentRemotes(t *testing.T) {
 	child, err := ostree.Create(d, ostree.ModeBareUser, ostree.Options{DisableFsync: true, Parent: parent})
 	testutil.Must(t, err)
 	t.Cleanup(func() { child.Close() })
-	names, err := ListRemotes(child)
+	names, err := Remotes{Repo: child}.List()
 	testutil.Must(t, err)
 	if diff := cmp.Diff([]string{"o"}, names); diff != "" {
 		t.Error(diff)
@@ -105,10 +105,10 @@ func TestParentRemotes(t *testing.T) {
 	if res.Content != 0 || res.Refs["o:"+ref] != c {
 		t.Errorf("objects of the parent were requested: %+v", res)
 	}
-	if err := DeleteRemote(child, "o"); err != nil {
+	if err := (Remotes{Repo: child}).Delete("o"); err != nil {
 		t.Error(err)
 	}
-	if err := DeleteRemote(child, "o"); !errors.Is(err, ErrNoRemote) {
+	if err := (Remotes{Repo: child}).Delete("o"); !errors.Is(err, ErrNoRemote) {
 		t.Errorf("delete the parent's remote: %v", err)
 	}
 }

@@ -18,7 +18,8 @@ import (
 )
 
 const (
-	maxRetryWait = 30 * time.Second
+	maxRetryWait  = 30 * time.Second
+	promptRetries = 2
 	// The text of an error page is read, up to so much and so long, to keep its
 	// connection: several 404 are normal in every pull.
 	drainLimit = 8 << 10
@@ -94,6 +95,10 @@ type body struct {
 
 // begin starts a transfer.
 func (h *httpSource) begin(ctx context.Context, u *url.URL, t transfer) (*body, error) {
+	if !strings.HasPrefix(u.Path, "/") {
+		u = u.JoinPath("/") // a server's root has no path
+		u.Path, u.RawPath = "/"+strings.Trim(u.Path, "/"), ""
+	}
 	b := &body{transfer: t, h: h, ctx: ctx, url: u, size: -1}
 	if tag, ok := t.part.from(u.String()); ok {
 		b.tag, b.pos = tag, t.part.size()
@@ -134,8 +139,9 @@ func (b *body) pause(wait time.Duration, cause error) error {
 	if absent || !b.transient(cause) || b.retries >= b.h.net.Retries {
 		return b.final(cause)
 	}
-	if wait == 0 {
-		wait = min(b.h.net.RetryDelay<<min(b.retries, 10), maxRetryWait)
+	// What goes wrong now and then needs no wait; a server in trouble does.
+	if later := b.retries - promptRetries; wait == 0 && later >= 0 {
+		wait = min(b.h.net.RetryDelay<<min(later, 10), maxRetryWait)
 		wait += rand.N(wait/4 + 1) // clients of one server should not come back together
 	}
 	b.retries++
@@ -196,11 +202,7 @@ func (b *body) prepare(req *http.Request) {
 // asks for before the next one, 0 if it does not say.
 func (b *body) try() (wait time.Duration, err error) {
 	ctx, cancel := context.WithCancelCause(b.ctx)
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, b.url.String(), nil)
-	if err != nil {
-		cancel(nil)
-		return 0, err
-	}
+	req := (&http.Request{Method: http.MethodGet, URL: b.url, Host: b.url.Host, Header: http.Header{}}).WithContext(ctx)
 	b.prepare(req)
 	b.h.meter.requests.Add(1)
 	res, err := b.h.client.Do(req)

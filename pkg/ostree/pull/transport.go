@@ -21,10 +21,11 @@ const (
 	connWindow   = 4 << 20
 )
 
-func newTransport(r Remote, n Network) (*http.Transport, error) {
+func newTransport(r Remote, n Network) (http.RoundTripper, error) {
+	dialer := &net.Dialer{Timeout: n.ConnectTimeout, KeepAlive: 30 * time.Second}
 	t := &http.Transport{
 		Proxy:                 http.ProxyFromEnvironment,
-		DialContext:           (&net.Dialer{Timeout: n.ConnectTimeout, KeepAlive: 30 * time.Second}).DialContext,
+		DialContext:           dialer.DialContext,
 		TLSHandshakeTimeout:   n.ConnectTimeout,
 		ResponseHeaderTimeout: max(n.LowSpeedTime, n.ConnectTimeout),
 		IdleConnTimeout:       30 * time.Second,
@@ -49,7 +50,7 @@ func newTransport(r Remote, n Network) (*http.Transport, error) {
 	}
 	cfg, err := tlsConfig(r)
 	t.TLSClientConfig = cfg
-	return t, err
+	return newPlainTransport(t, dialer), err
 }
 
 func tlsConfig(r Remote) (*tls.Config, error) {

@@ -366,6 +366,11 @@ func TestUpdateURLs(t *testing.T) {
 		direct != "https://test.com/.well-known/openpgpkey/hu/nnxwsxno46ap6hw7fgphp68j76egpfa9?l=test2" {
 		t.Errorf("%q %q", advanced, direct)
 	}
+	advanced, direct, _ = UpdateURLs("A B@Test.COM") // the local part is hashed in lower case
+	if advanced != "https://openpgpkey.Test.COM/.well-known/openpgpkey/test.com/hu/xs661pernei8y9hruhsbfxq353a5egjj?l=A%20B" ||
+		direct != "https://Test.COM/.well-known/openpgpkey/hu/xs661pernei8y9hruhsbfxq353a5egjj?l=A%20B" {
+		t.Errorf("%q %q", advanced, direct)
+	}
 	for _, bad := range []string{"", "a", "@b", "a@", "a@b/c"} {
 		if _, _, ok := UpdateURLs(bad); ok {
 			t.Errorf("%q is an address", bad)

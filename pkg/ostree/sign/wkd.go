@@ -20,10 +20,9 @@ func UpdateURLs(address string) (advanced, direct string, ok bool) {
 	if !ok || local == "" || domain == "" || strings.ContainsAny(domain, "@/ ") {
 		return "", "", false
 	}
-	domain = strings.ToLower(domain)
 	sum := sha1.Sum([]byte(strings.ToLower(local)))
 	tail := "hu/" + base32.NewEncoding(zbase32).EncodeToString(sum[:]) + "?l=" + escape(local)
-	return "https://openpgpkey." + domain + "/.well-known/openpgpkey/" + domain + "/" + tail,
+	return "https://openpgpkey." + domain + "/.well-known/openpgpkey/" + strings.ToLower(domain) + "/" + tail,
 		"https://" + domain + "/.well-known/openpgpkey/" + tail, true
 }
 
