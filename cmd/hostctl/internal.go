@@ -21,7 +21,11 @@ func (a *app) internalCmd() *cobra.Command {
 		&cobra.Command{Use: "finalize-staged", Short: "Finish the staged deployment at shutdown", Args: cli.NoArgs, RunE: a.finalizeStaged},
 		&cobra.Command{Use: "boot-complete", Short: "Report how the last shutdown's finish ended", Args: cli.NoArgs, RunE: a.bootComplete},
 		&cobra.Command{Use: "thaw-watchdog", Args: cli.NoArgs, Hidden: true, RunE: func(*cobra.Command, []string) error {
-			return deploy.ThawWatchdog(os.Stdin, os.Stdout, os.NewFile(3, "boot"))
+			acted, err := deploy.ThawWatchdog(os.Stdin, os.Stdout, os.NewFile(3, "boot"))
+			if acted {
+				fmt.Fprintln(os.Stderr, "fifreeze watchdog was run")
+			}
+			return err
 		}},
 		a.daemonCmd(),
 		cli.ManCmd(),

@@ -119,6 +119,7 @@ func (a *app) printDeployment(st deploy.State, r deploymentReport) {
 	}
 	field("Stateroot", d.Stateroot)
 	field("State", strings.Join(stateWords(st, d), ", "))
+	field("Unlocked", string(d.Unlocked))
 }
 
 // stateWords say what a deployment is: booted, staged, pinned, the default, the one to go back to.

@@ -76,7 +76,7 @@ func optional(d *deploy.Deployment) dbus.Variant {
 
 // deploymentDict is a deployment as rpm-ostree's clients know it.
 func deploymentDict(d deploy.Deployment) map[string]dbus.Variant {
-	unlocked := d.Origin.Unlocked()
+	unlocked := string(d.Unlocked)
 	if unlocked == "" {
 		unlocked = "none"
 	}

@@ -13,6 +13,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
+	"strings"
+	"syscall"
 
 	"github.com/hostctl/hostctl/internal/fsx"
 	"github.com/hostctl/hostctl/pkg/bootloader/bls"
@@ -26,6 +29,9 @@ const (
 	Auto  Kind = "auto" // the first backend whose Probe says yes, else None
 	None  Kind = "none" // BLS entries only: whoever boots reads them itself
 	GRUB2 Kind = "grub2"
+
+	Syslinux Kind = "syslinux"
+	UBoot    Kind = "uboot"
 )
 
 // Conditions that callers test for.
@@ -48,6 +54,19 @@ type Entry struct {
 type Menu struct {
 	Version int     // V of loader.V, 0 or 1
 	Entries []Entry // boot order, the default first
+	// UEnv are U-Boot variables that the default deployment brings, in its
+	// usr/lib/ostree-boot/uEnv.txt; nil for none.
+	UEnv []byte
+}
+
+// isOSTree tells entries of deployments from those of others.
+func (e Entry) isOSTree() bool { return strings.HasPrefix(e.Name, "ostree-") && e.Linux != "" }
+
+func (e Entry) title() string {
+	if e.Title == "" {
+		return "(Untitled)"
+	}
+	return e.Title
 }
 
 // Backend serves one kind of boot loader. Handles are of the directory that is
@@ -80,9 +99,18 @@ type candidate struct {
 	backend Backend
 }
 
+// Options configure backends.
+type Options struct {
+	// Grub2Generator is a program that writes GRUB's menu instead of this package.
+	// It is run as PROGRAM -o FILE; the entries are in the folder entries beside FILE,
+	// and _OSTREE_GRUB2_BOOTVERSION is V of loader.V. "" means none.
+	Grub2Generator string
+}
+
 // Select returns the backend called kind; "" means Auto.
-func Select(ctx context.Context, kind Kind, boot *fsx.Dir) (Kind, Backend, error) {
-	all := []candidate{{GRUB2, grub2{}}, {None, none{}}}
+func Select(ctx context.Context, kind Kind, boot *fsx.Dir, o Options) (Kind, Backend, error) {
+	// libostree's order.
+	all := []candidate{{Syslinux, syslinux{}}, {GRUB2, grub2{o.Grub2Generator}}, {UBoot, uboot{}}, {None, none{}}}
 	if kind == "" || kind == Auto {
 		for _, c := range all {
 			ok, err := c.backend.Probe(ctx, boot)
@@ -109,3 +137,8 @@ type none struct{}
 func (none) Probe(context.Context, *fsx.Dir) (bool, error) { return true, nil }
 func (none) Prepare(context.Context, *fsx.Dir, Menu) error { return nil }
 func (none) Finish(context.Context, *fsx.Dir, Menu) error  { return nil }
+
+// isAbsent also covers a path through something that is no folder.
+func isAbsent(err error) bool {
+	return errors.Is(err, fs.ErrNotExist) || errors.Is(err, syscall.ENOTDIR)
+}

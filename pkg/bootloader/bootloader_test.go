@@ -35,9 +35,9 @@ func bootDir(t *testing.T, files map[string]string) (*fsx.Dir, string) {
 
 func sampleMenu(version int) Menu {
 	return Menu{Version: version, Entries: []Entry{
-		{Name: EntryName(0, 2), Entry: bls.Entry{Title: "It's $new (ostree:0)", Version: "2", Linux: "/ostree/os-b/vmlinuz-2",
+		{Name: EntryName(0, 2, ""), Entry: bls.Entry{Title: "It's $new (ostree:0)", Version: "2", Linux: "/ostree/os-b/vmlinuz-2",
 			Initrd: []string{"/ostree/os-b/initramfs-2.img", "/ostree/o.img"}, Options: `root=LABEL=x dyndbg="file a +p" 'q $(x) "b=c d"`}},
-		{Name: EntryName(1, 2), Entry: bls.Entry{Title: "Old (ostree:1)", Version: "1", Linux: "/boot/ostree/os-a/vmlinuz-1"}},
+		{Name: EntryName(1, 2, "os"), Entry: bls.Entry{Title: "Old (ostree:1)", Version: "1", Linux: "/boot/ostree/os-a/vmlinuz-1"}},
 		{Name: "efi.conf", Entry: bls.Entry{Title: "Firmware"}},
 	}}
 }
@@ -49,9 +49,11 @@ func TestSwitch(t *testing.T) {
 	for kind, stub := range map[Kind]map[string]string{
 		None:  nil,
 		GRUB2: {"grub2/grub.cfg": "source /loader/grub.cfg\n"},
+
+		Syslinux: {"syslinux/syslinux.cfg": "INCLUDE ../loader/syslinux.cfg\n"},
 	} {
 		boot, root := bootDir(t, stub)
-		got, backend, err := Select(ctx, Auto, boot)
+		got, backend, err := Select(ctx, Auto, boot, Options{})
 		if err != nil || got != kind {
 			t.Fatalf("Select: %v %v, want %v", err, got, kind)
 		}
@@ -122,7 +124,7 @@ func TestForeignLoader(t *testing.T) {
 	if _, err := (LinkSwitch{}).Active(boot); !errors.Is(err, ErrNotSwitchable) {
 		t.Error(err)
 	}
-	if _, _, err := Select(context.Background(), "lilo", boot); !errors.Is(err, ErrUnknownKind) {
+	if _, _, err := Select(context.Background(), "lilo", boot, Options{}); !errors.Is(err, ErrUnknownKind) {
 		t.Error(err)
 	}
 }

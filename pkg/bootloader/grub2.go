@@ -8,7 +8,10 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"os"
+	"os/exec"
 	"path"
+	"runtime"
 	"strings"
 
 	"github.com/hostctl/hostctl/internal/fsx"
@@ -20,7 +23,7 @@ import (
 // GRUB itself opens stays as it is: a stub that loads /loader/grub.cfg through
 // the link (or runs blscfg, or is itself a link to ../loader/grub.cfg), which is
 // why the flip of that one link switches everything.
-type grub2 struct{}
+type grub2 struct{ generator string }
 
 const maxStub = 1 << 20
 
@@ -36,15 +39,39 @@ func (grub2) Probe(_ context.Context, boot *fsx.Dir) (bool, error) {
 	return false, nil
 }
 
-func (grub2) Prepare(_ context.Context, boot *fsx.Dir, m Menu) error {
+func (g grub2) Prepare(ctx context.Context, boot *fsx.Dir, m Menu) error {
 	if err := checkStubs(boot); err != nil {
 		return err
+	}
+	if g.generator != "" {
+		return g.generate(ctx, boot, m.Version)
 	}
 	data, err := grubConfig(m)
 	if err != nil {
 		return err
 	}
 	return boot.WriteFile(path.Join(LoaderDir(m.Version), "grub.cfg"), data, 0o644)
+}
+
+// generate has a program write the menu, as libostree has grub2-mkconfig do it.
+func (g grub2) generate(ctx context.Context, boot *fsx.Dir, version int) error {
+	name := path.Join(LoaderDir(version), "grub.cfg")
+	// Such programs append to what is there.
+	if err := boot.Remove(name); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	// By descriptor: boot may be a mount that no path leads to.
+	cmd := exec.CommandContext(ctx, g.generator, "-o", fmt.Sprintf("/proc/%d/fd/%d/%s", os.Getpid(), boot.Fd(), name))
+	cmd.Env = append(os.Environ(), fmt.Sprintf("_OSTREE_GRUB2_BOOTVERSION=%d", version))
+	out, err := cmd.CombinedOutput()
+	runtime.KeepAlive(boot)
+	if err != nil {
+		return fmt.Errorf("run %s: %w: %s", g.generator, err, bytes.TrimSpace(out))
+	}
+	if ok, err := boot.Exists(name); err != nil || !ok {
+		return errors.Join(fmt.Errorf("run %s: it wrote no %s", g.generator, name), err)
+	}
+	return nil
 }
 
 func (grub2) Finish(context.Context, *fsx.Dir, Menu) error { return nil }
@@ -151,3 +178,37 @@ func grubPath(p string) string {
 }
 
 func grubQuote(s string) string { return "'" + strings.ReplaceAll(s, "'", `'\''`) + "'" }
+
+// Grub2Environment is what GRUB's own configuration program hands to those that
+// write a part for it.
+type Grub2Environment struct {
+	DeviceID    string // of the boot partition
+	PrepareRoot string // commands that make it GRUB's root
+	EFI         bool
+}
+
+// Grub2Script writes entries in the form that grub2-mkconfig puts together with
+// those of others, as libostree's hook 15_ostree prints it.
+func Grub2Script(entries []Entry, env Grub2Environment) ([]byte, error) {
+	suffix := "16"
+	if env.EFI {
+		suffix = "efi"
+	}
+	var b bytes.Buffer
+	for i, e := range entries {
+		if _, err := e.Format(); err != nil || e.Linux == "" {
+			return nil, errors.Join(fmt.Errorf("write GRUB entry for %s: no kernel, or a bad value", e.Name), err)
+		}
+		fmt.Fprintf(&b, "menuentry %s --class gnu-linux --class gnu --class os --unrestricted %s {\nload_video\nset gfxpayload=keep\ninsmod gzio\n%s\n",
+			grubQuote(e.title()), grubQuote(fmt.Sprintf("ostree-%d-%s", i, env.DeviceID)), env.PrepareRoot)
+		fmt.Fprintf(&b, "linux%s %s %s\n", suffix, e.Linux, e.Options)
+		if len(e.Initrd) > 0 {
+			fmt.Fprintf(&b, "initrd%s %s\n", suffix, strings.Join(e.Initrd, " "))
+		}
+		if e.DeviceTree != "" {
+			fmt.Fprintf(&b, "devicetree %s\n", e.DeviceTree)
+		}
+		b.WriteString("}\n")
+	}
+	return b.Bytes(), nil
+}

@@ -22,8 +22,14 @@ const maxEntries = 1024
 func LoaderDir(version int) string { return "loader." + strconv.Itoa(version) }
 
 // EntryName names the file of the i-th (from 0) of n ostree entries. The number
-// falls with the index, since boot loaders sort file names downwards.
-func EntryName(i, n int) string { return fmt.Sprintf("ostree-%d.conf", n-i) }
+// falls with the index, since boot loaders sort file names downwards. With a
+// stateroot that stands in the name, too, as libostree wrote it before 2024.5.
+func EntryName(i, n int, stateroot string) string {
+	if stateroot != "" {
+		return fmt.Sprintf("ostree-%d-%s.conf", n-i, stateroot)
+	}
+	return fmt.Sprintf("ostree-%d.conf", n-i)
+}
 
 // WriteMenu writes loader.V anew with the menu's entries. It refuses to touch
 // the generation in use, and syncs nothing: loader.V counts for nobody until

@@ -19,6 +19,7 @@ import (
 type Inventory struct {
 	Deployments []Found  // directories CHECKSUM.SERIAL in deploy/ and backing/, and origin files
 	KernelDirs  []string // below /boot
+	Overlays    []string // files of overlay initrds, below /boot
 	LoaderDirs  []string // loader.0 and loader.1, below /boot
 	BootLinks   []string // boot.V and boot.V.S, below ostree/
 	Refs        []string // ostree/V/S/INDEX and ostree/staged/INDEX
@@ -60,6 +61,12 @@ func PlanCleanup(st State, inv Inventory) CleanupPlan {
 		for _, dir := range inv.KernelDirs {
 			if !keep[dir] {
 				p.BootPaths = append(p.BootPaths, dir)
+			}
+		}
+		used := overlaysOf(st.Deployments)
+		for _, name := range inv.Overlays {
+			if !used[strings.TrimSuffix(path.Base(name), ".img")] {
+				p.BootPaths = append(p.BootPaths, name)
 			}
 		}
 	}
@@ -108,6 +115,9 @@ func (s *Sysroot) Inventory(ctx context.Context) (Inventory, error) {
 		inv.KernelDirs = append(inv.KernelDirs, dir)
 	}
 	slices.Sort(inv.KernelDirs)
+	if inv.Overlays, err = s.findOverlays(); err != nil {
+		return inv, err
+	}
 	for _, name := range []string{"loader.0", "loader.1", "loader.tmp"} {
 		if ok, err := s.boot.Exists(name); err != nil {
 			return inv, err

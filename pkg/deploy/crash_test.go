@@ -31,7 +31,7 @@ func TestMain(m *testing.M) {
 		os.Exit(testutil.InMemory(m))
 	}
 	if op == "watchdog" {
-		if err := ThawWatchdog(os.Stdin, os.Stdout, os.NewFile(3, "boot")); err != nil {
+		if _, err := ThawWatchdog(os.Stdin, os.Stdout, os.NewFile(3, "boot")); err != nil {
 			fmt.Fprintln(os.Stderr, err)
 			os.Exit(1)
 		}

@@ -34,9 +34,11 @@ type Deployment struct {
 	Staged             bool `json:"staged"`
 	Pinned             bool `json:"pinned"`
 	FinalizationLocked bool `json:"finalizationLocked,omitempty"`
+	// Unlocked is how /usr was made writable; "" means that it was not.
+	Unlocked UnlockMode `json:"unlocked,omitempty"`
 
-	// overlays are initrd lines after the initramfs and extra are unknown BLS
-	// keys: another tool's, kept as they are.
+	// overlays are checksums of overlay initrds, or initrd lines of other forms;
+	// extra are unknown BLS keys. Another tool's are kept as they are.
 	overlays []string
 	extra    []bls.Field
 }

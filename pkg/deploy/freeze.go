@@ -24,6 +24,9 @@ const watchdogTimeout = 30 * time.Second
 
 // flushBoot makes what was written to /boot visible to a boot loader.
 func (s *Sysroot) flushBoot() error {
+	if s.o.TestFreeze {
+		return s.testFreeze()
+	}
 	if err := s.syncBoot(); err != nil || s.o.DisableFsync {
 		return err
 	}
@@ -58,6 +61,16 @@ func (s *Sysroot) freezeThaw() (err error) {
 	return sys.Thaw(fd)
 }
 
+// testFreeze leaves the watchdog alone with a /boot that is not frozen.
+func (s *Sysroot) testFreeze() error {
+	dog, err := startWatchdog(s.o.FreezeWatchdog, s.boot.File())
+	if err != nil {
+		return err
+	}
+	err = errors.Join(dog.stdin.Close(), dog.cmd.Wait())
+	return errors.Join(errors.New("During fsfreeze-thaw: aborting due to test-fifreeze"), err) //nolint:staticcheck // libostree's words
+}
+
 type watchdog struct {
 	cmd   *exec.Cmd
 	stdin io.WriteCloser
@@ -66,6 +79,7 @@ type watchdog struct {
 func startWatchdog(argv []string, boot *os.File) (*watchdog, error) {
 	cmd := exec.Command(argv[0], argv[1:]...)
 	cmd.ExtraFiles = []*os.File{boot}
+	cmd.Stderr = os.Stderr // what it says when it had to act
 	stdin, err := cmd.StdinPipe()
 	if err != nil {
 		return nil, err
@@ -92,10 +106,11 @@ func (w *watchdog) dismiss() error {
 
 // ThawWatchdog is the body of the process that Options.FreezeWatchdog starts. It
 // reports on out that it watches, and thaws boot (descriptor 3 of that process)
-// when in ends or nothing is heard for 30 seconds. A byte from in dismisses it.
-func ThawWatchdog(in io.Reader, out io.Writer, boot *os.File) error {
+// when in ends or nothing is heard for 30 seconds; acted tells that it came to
+// that. A byte from in dismisses it.
+func ThawWatchdog(in io.Reader, out io.Writer, boot *os.File) (acted bool, err error) {
 	if _, err := out.Write([]byte{'.'}); err != nil {
-		return err
+		return false, err
 	}
 	heard := make(chan bool, 1)
 	go func() {
@@ -105,14 +120,14 @@ func ThawWatchdog(in io.Reader, out io.Writer, boot *os.File) error {
 	select {
 	case dismissed := <-heard:
 		if dismissed {
-			return nil
+			return false, nil
 		}
 	case <-time.After(watchdogTimeout):
 	}
-	err := sys.Thaw(int(boot.Fd()))
+	err = sys.Thaw(int(boot.Fd()))
 	runtime.KeepAlive(boot)
 	if errors.Is(err, syscall.EINVAL) {
-		return nil // was not frozen
+		err = nil // was not frozen
 	}
-	return err
+	return true, err
 }

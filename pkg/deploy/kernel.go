@@ -26,9 +26,11 @@ type bootFile struct {
 	size   int64
 }
 
-// kernel is what a tree boots with: the files of usr/lib/modules/KVER.
+// kernel is what a tree boots with: the files of usr/lib/modules/KVER, or those of
+// an older place.
 type kernel struct {
 	version    string
+	bootsum    string // the boot checksum where file names carry it, see legacyKernel
 	vmlinuz    bootFile
 	initramfs  *bootFile  // nil: the kernel has it built in
 	devicetree *bootFile  // one file, or
@@ -66,8 +68,24 @@ type tree interface {
 }
 
 // findKernel finds the kernel of a tree. A tree with several is ErrInvalidCommit:
-// choosing one would be a guess.
+// choosing one would be a guess. One in an older place counts where
+// usr/lib/modules has none, or none with the initramfs that the older place has.
 func findKernel(t tree) (kernel, error) {
+	k, err := modulesKernel(t)
+	if err == nil && k.initramfs != nil || err != nil && !errors.Is(err, ErrNoKernel) {
+		return k, err
+	}
+	old, oldErr := legacyKernel(t)
+	if oldErr == nil && (err != nil || old.initramfs != nil) {
+		return old, nil
+	}
+	if errors.Is(oldErr, ErrNoKernel) {
+		return k, err
+	}
+	return k, oldErr
+}
+
+func modulesKernel(t tree) (kernel, error) {
 	_, versions, err := t.list(modulesDir)
 	if errors.Is(err, fs.ErrNotExist) {
 		return kernel{}, ErrNoKernel
@@ -103,6 +121,7 @@ func readKernel(t tree, version string) (kernel, error) {
 		set          func(*bootFile)
 	}{
 		{"vmlinuz", "vmlinuz-" + version, func(f *bootFile) { k.vmlinuz = *f }},
+		{"initramfs", "initramfs-" + version + ".img", func(f *bootFile) { k.initramfs = f }},
 		{"initramfs.img", "initramfs-" + version + ".img", func(f *bootFile) { k.initramfs = f }},
 		{"devicetree", "devicetree-" + version, func(f *bootFile) { k.devicetree = f }},
 		{".vmlinuz.hmac", ".vmlinuz-" + version + ".hmac", func(f *bootFile) { k.hmac = f }},
@@ -175,6 +194,9 @@ func mergeSorted(a, b []string) []string {
 // checksum computes the boot checksum: SHA-256 over kernel, initramfs and device
 // trees, one after the other.
 func (k kernel) checksum(t tree) (string, error) {
+	if k.bootsum != "" {
+		return k.bootsum, nil
+	}
 	h := sha256.New()
 	list := []bootFile{k.vmlinuz}
 	if k.initramfs != nil {

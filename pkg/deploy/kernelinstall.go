@@ -39,14 +39,40 @@ func (s *Sysroot) installKernels(ctx context.Context, g generation, titles []str
 			return m, err
 		}
 		k, err := s.installKernel(ctx, d, root, durable)
+		if err == nil && i == 0 {
+			m.UEnv, err = ubootVariables(root)
+		}
 		root.Close()
 		if err != nil {
 			return m, fmt.Errorf("install kernel of %s: %w", d.Name(), err)
+		}
+		if err := s.installOverlays(ctx, d, overlaysOf(g.Written())); err != nil {
+			return m, fmt.Errorf("install overlays of %s: %w", d.Name(), err)
 		}
 		m.Entries = append(m.Entries, s.menuEntry(g, i, titles[i], k, prefix))
 	}
 	m.Entries = append(m.Entries, g.foreign...)
 	return m, nil
+}
+
+// findKernel is the function of that name with the options applied.
+func (s *Sysroot) findKernel(t tree) (kernel, error) {
+	k, err := findKernel(t)
+	if s.o.NoDeviceTrees {
+		k.devicetree, k.dtb = nil, nil
+	}
+	return k, err
+}
+
+const maxUEnv = 64 << 10
+
+// ubootVariables reads what a tree adds to the variables of U-Boot.
+func ubootVariables(root *fsx.Dir) ([]byte, error) {
+	data, err := root.ReadFileInRoot("usr/lib/ostree-boot/uEnv.txt", maxUEnv)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	return data, err
 }
 
 // durableBootDirs are the kernel directories that the menu in force uses. They
@@ -60,7 +86,7 @@ func durableBootDirs(st State) map[string]bool {
 }
 
 func (s *Sysroot) installKernel(ctx context.Context, d Deployment, root *fsx.Dir, durable map[string]bool) (kernel, error) {
-	k, err := findKernel(dirTree{root})
+	k, err := s.findKernel(dirTree{root})
 	if err != nil {
 		return k, err
 	}

@@ -4,6 +4,7 @@ package deploy
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 
@@ -144,7 +145,7 @@ func (l *Locked) SetPinned(ctx context.Context, index int, pinned bool) error {
 		return fmt.Errorf("pin %d: a staged deployment cannot be pinned", index)
 	}
 	d.Origin = d.Origin.WithPinned(pinned)
-	return l.s.writeOrigin(d)
+	return errors.Join(l.s.writeOrigin(d), l.s.bumpMtime())
 }
 
 // SetOrigin replaces the origin of the deployment at index: what it follows
@@ -155,7 +156,7 @@ func (l *Locked) SetOrigin(ctx context.Context, index int, o Origin) error {
 		return err
 	}
 	d.Origin = o
-	return l.s.writeOrigin(d)
+	return errors.Join(l.s.writeOrigin(d), l.s.bumpMtime())
 }
 
 // Rollback is PlanRollback and Write.

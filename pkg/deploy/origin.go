@@ -100,6 +100,10 @@ func (o Origin) WithOverrideCommit(c ostree.Checksum) Origin {
 // Unlocked returns "", "development", "hotfix" or "transient".
 func (o Origin) Unlocked() string { return o.get(originGroup, "unlocked") }
 
+// UnconfiguredState is what has to be done before the host can follow its ref, in
+// the words of whoever made it; "" for nothing.
+func (o Origin) UnconfiguredState() string { return o.get(originGroup, "unconfigured-state") }
+
 // Pinned reports that the deployment is never dropped automatically.
 func (o Origin) Pinned() bool { return o.get(transientGroup, "pinned") == "true" }
 

@@ -225,9 +225,11 @@ func TestStagedRecord(t *testing.T) {
 	sum := strings.Repeat("ab", 32)
 	target := Deployment{Stateroot: "os", Serial: 2, BootChecksum: sum, Kargs: bls.Kargs{"a=b", `c="d e"`}, extra: []bls.Field{{Key: "x-k", Value: "v w"}}}
 	merge := Deployment{Stateroot: "os", BootChecksum: sum}
+	overlaid := target
+	overlaid.overlays = []string{sum}
 	for _, r := range []stagedRecord{
 		{target: target},
-		{target: target, merge: &merge, locked: true, overlays: []string{"/x"}},
+		{target: overlaid, merge: &merge, locked: true},
 	} {
 		data, err := encodeStaged(r)
 		testutil.Must(t, err)

@@ -32,6 +32,14 @@ type Request struct {
 	// Kargs are the kernel arguments; nil means those of Merge. ostree= is added
 	// by Write and must not be there.
 	Kargs bls.Kargs
+	// KargsFrom is the deployment that Kargs come from; nil means Merge. What its
+	// tree's usr/lib/bootc/kargs.d adds and that of Commit does not is taken out of
+	// Kargs, and the reverse is put in, unless NoImageKargs is set.
+	KargsFrom    *Deployment
+	NoImageKargs bool
+	// Overlays are checksums from AddOverlayInitrd, in load order. They are not
+	// carried over from Merge.
+	Overlays []string
 	// FailOnConflict refuses to deploy where a local change of /etc hides a new
 	// default (ErrEtcConflict). Otherwise the local side wins and the report tells.
 	FailOnConflict bool
@@ -99,6 +107,11 @@ func (s *Sysroot) resolveRequest(ctx context.Context, req *Request) (merge *Depl
 		req.Kargs = merge.Kargs
 	}
 	req.Merge = merge
+	if !req.NoImageKargs {
+		if err := s.applyImageKargs(req); err != nil {
+			return nil, err
+		}
+	}
 	return merge, checkKargs(req.Kargs)
 }
 
@@ -125,7 +138,12 @@ func (s *Sysroot) prepare(ctx context.Context, req Request) (Deployment, error) 
 	if req.Merge != nil {
 		d.extra = req.Merge.extra
 	}
-	var err error
+	d.overlays = req.Overlays
+	// libostree makes a stateroot without it.
+	err := s.dir.MkdirAll(deployDir(d.Stateroot), 0o755)
+	if err != nil {
+		return d, err
+	}
 	if d.Serial, err = s.nextSerial(d); err != nil {
 		return d, err
 	}
@@ -139,7 +157,7 @@ func (s *Sysroot) prepare(ctx context.Context, req Request) (Deployment, error) 
 	}
 	s.o.Progress.Emit(progress.Event{Task: "Checking out tree", Kind: progress.Begin, Text: d.Checksum.String()[:12]})
 	defer s.o.Progress.Emit(progress.Event{Task: "Checking out tree", Kind: progress.End})
-	if err := s.repo.Checkout(ctx, d.Checksum, parent, d.Name(), ostree.CheckoutOptions{}); err != nil {
+	if err := s.repo.Checkout(ctx, d.Checksum, parent, d.Name(), ostree.CheckoutOptions{PassthroughWhiteouts: true}); err != nil {
 		return d, err
 	}
 	if err := failpoint.Hit("deploy.checkout-done"); err != nil {
@@ -153,7 +171,7 @@ func (s *Sysroot) prepare(ctx context.Context, req Request) (Deployment, error) 
 	if err := prepareEtc(ctx, root); err != nil {
 		return d, err
 	}
-	k, err := findKernel(dirTree{root})
+	k, err := s.findKernel(dirTree{root})
 	if err != nil {
 		return d, err
 	}
@@ -237,8 +255,10 @@ func (s *Sysroot) complete(ctx context.Context, d Deployment, merge *Deployment,
 	if err := s.initVar(ctx, d); err != nil {
 		return rep, err
 	}
-	if err := s.setImmutable(d, true); err != nil {
-		return rep, err
+	if !s.o.Mutable {
+		if err := s.setImmutable(d, true); err != nil {
+			return rep, err
+		}
 	}
 	if err := s.syncRoot(); err != nil {
 		return rep, err
@@ -267,6 +287,11 @@ func (s *Sysroot) mergeEtc(ctx context.Context, d Deployment, merge *Deployment,
 	if err := rep.check(failOnConflict); err != nil {
 		return rep, err
 	}
+	if s.o.StrictEtc {
+		if err := refuseNewDirectories(changes, dirs[2]); err != nil {
+			return rep, err
+		}
+	}
 	rep.Vanished, err = etcmerge.Apply(ctx, dirs[1], dirs[2], changes)
 	if err != nil {
 		return rep, err
@@ -278,6 +303,20 @@ func (s *Sysroot) mergeEtc(ctx context.Context, d Deployment, merge *Deployment,
 		return rep, err
 	}
 	return rep, nil
+}
+
+// refuseNewDirectories is for Options.StrictEtc.
+func refuseNewDirectories(changes []etcmerge.Change, next *fsx.Dir) error {
+	for _, c := range changes {
+		if c.Op != etcmerge.OpCopy {
+			continue
+		}
+		st, err := next.Lstat(c.Path)
+		if err == nil && st.IsDir() {
+			return fmt.Errorf("%w: Modified config file newly defaults to directory '%s', cannot merge", ErrEtcConflict, c.Path)
+		}
+	}
+	return nil
 }
 
 func (r EtcReport) check(failOnConflict bool) error {

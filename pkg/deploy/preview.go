@@ -35,7 +35,7 @@ func (s *Sysroot) preview(ctx context.Context, req Request) (Preview, error) {
 		return p, err
 	}
 	t := repoTree{s.repo, req.Commit}
-	k, err := findKernel(t)
+	k, err := s.findKernel(t)
 	if err != nil {
 		return p, err
 	}

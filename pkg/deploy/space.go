@@ -125,7 +125,7 @@ func (s *Sysroot) kernelSizes(order []Deployment) (map[string]int64, error) {
 		if err != nil {
 			return nil, err
 		}
-		k, err := findKernel(dirTree{root})
+		k, err := s.findKernel(dirTree{root})
 		root.Close()
 		if err != nil {
 			return nil, fmt.Errorf("%s: %w", d.Name(), err)

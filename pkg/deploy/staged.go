@@ -93,6 +93,9 @@ func (l *Locked) stage(ctx context.Context, req Request, o StageOptions) (StageR
 	if err := s.o.Run.WriteFileAtomic(stagedFile, data, 0o600); err != nil {
 		return res, err
 	}
+	if err := s.bumpMtime(); err != nil {
+		return res, err
+	}
 	d.Staged, d.FinalizationLocked = true, o.Locked
 	res.Deployment = d
 	return res, failpoint.Hit("deploy.staged")
@@ -150,12 +153,34 @@ func (l *Locked) SetStagedLocked(ctx context.Context, locked bool) error {
 	return ctx.Err()
 }
 
+// SetStagedKargs replaces the kernel arguments of the staged deployment.
+func (l *Locked) SetStagedKargs(ctx context.Context, k bls.Kargs) error {
+	r, err := l.s.readStaged()
+	if err != nil {
+		return err
+	}
+	if r == nil {
+		return ErrNothingStaged
+	}
+	if err := checkKargs(k); err != nil {
+		return err
+	}
+	r.target.Kargs = k
+	data, err := encodeStaged(*r)
+	if err != nil {
+		return err
+	}
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	return l.s.o.Run.WriteFileAtomic(stagedFile, data, 0o600)
+}
+
 // stagedRecord is the content of the state file.
 type stagedRecord struct {
-	target   Deployment
-	merge    *Deployment // identity only
-	overlays []string
-	locked   bool
+	target Deployment
+	merge  *Deployment // identity only
+	locked bool
 }
 
 func encodeDeployment(d Deployment) gvariant.Value {
@@ -173,8 +198,8 @@ func encodeStaged(r stagedRecord) ([]byte, error) {
 		g.Set("merge-deployment", encodeDeployment(*r.merge))
 	}
 	g.Set("kargs", gvariant.Strings(r.target.Kargs))
-	if len(r.overlays) > 0 {
-		g.Set("overlay-initrds", gvariant.Strings(r.overlays))
+	if len(r.target.overlays) > 0 {
+		g.Set("overlay-initrds", gvariant.Strings(r.target.overlays))
 	}
 	if len(r.target.extra) > 0 {
 		var pairs []gvariant.Value
@@ -230,7 +255,7 @@ func decodeStaged(data []byte) (*stagedRecord, error) {
 	}
 	kargs, _ := g.Strings("kargs")
 	r.target.Kargs = ownKargs(kargs) // libostree leaves the merge deployment's ostree= in
-	r.overlays, _ = g.Strings("overlay-initrds")
+	r.target.overlays, _ = g.Strings("overlay-initrds")
 	r.locked, _ = g.Bool("locked")
 	if v, ok := g.Get("bootconfig-extra"); ok && v.Type() == "a{ss}" {
 		for _, e := range v.Children() {
@@ -334,7 +359,6 @@ func (l *Locked) finalize(ctx context.Context, rec stagedRecord, r Retention) (F
 	if err := l.s.fill(&res.Deployment); err != nil {
 		return res, err
 	}
-	res.Deployment.overlays = rec.overlays
 	merge := rec.merge
 	if merge != nil {
 		i := slices.IndexFunc(st.Deployments, merge.Same)

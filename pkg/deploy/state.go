@@ -193,7 +193,9 @@ func (s *Sysroot) fromEntry(e bootloader.Entry) (Deployment, error) {
 	d := Deployment{Stateroot: t.stateroot, BootChecksum: t.bootsum, BootSerial: t.serial,
 		Title: e.Title, Kargs: ownKargs(kargs), extra: e.Extra}
 	if len(e.Initrd) > 1 {
-		d.overlays = e.Initrd[1:]
+		for _, line := range e.Initrd[1:] {
+			d.overlays = append(d.overlays, overlayName(line))
+		}
 	}
 	target, err := s.dir.Readlink(t.link())
 	if err != nil {
@@ -232,6 +234,9 @@ func (s *Sysroot) fill(d *Deployment) error {
 		return err
 	}
 	d.Pinned = d.Origin.Pinned()
+	if d.Unlocked, err = s.unlocked(*d); err != nil {
+		return err
+	}
 	c, err := s.repo.LoadCommit(d.Checksum)
 	if errors.Is(err, ostree.ErrNotFound) {
 		s.log.Warn("commit of a deployment is missing", "commit", d.Checksum)

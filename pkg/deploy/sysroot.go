@@ -37,10 +37,32 @@ type Options struct {
 	// LockTimeout is how long WithLock waits for another process; 0 means not at
 	// all, a negative value for ever.
 	LockTimeout time.Duration
+	// LockWaiting, if not nil, is called before WithLock begins to wait.
+	LockWaiting func()
+
+	// StaterootInNames names boot entries ostree-N-STATEROOT.conf instead of
+	// ostree-N.conf, as libostree before 2024.5 did.
+	StaterootInNames bool
+	// Grub2Generator is a program that writes GRUB's menu, see bootloader.Options.
+	Grub2Generator string
+	// Mutable leaves the top directories of new deployments without chattr +i.
+	Mutable bool
+	// StrictEtc refuses to merge (ErrEtcConflict), as libostree does, where a local
+	// file stands in the place of a new default directory. Otherwise the file wins.
+	StrictEtc bool
+	// NoDeviceTrees installs no device trees from usr/lib/modules, for tests.
+	NoDeviceTrees bool
+	// FailCommit ends every write before its transaction of refs, for tests.
+	FailCommit bool
+	// TestFreeze ends every write at the point where /boot would be frozen, once the
+	// watchdog has done its work, for tests.
+	TestFreeze bool
 
 	Logger       *slog.Logger  // nil: discard
 	Progress     progress.Func // nil: none
 	DisableFsync bool          // never sync: for scratch sysroots only
+	// BootID is passed to the repository, see ostree.Options.
+	BootID string
 }
 
 // Sysroot is an open sysroot. It holds no state of its own: every method reads
@@ -76,7 +98,7 @@ func (s *Sysroot) open() (err error) {
 	if err != nil {
 		return err
 	}
-	s.repo, err = ostree.Open(s.repoDir, ostree.Options{Logger: s.o.Logger, Progress: s.o.Progress, DisableFsync: s.o.DisableFsync})
+	s.repo, err = ostree.Open(s.repoDir, ostree.Options{Logger: s.o.Logger, Progress: s.o.Progress, DisableFsync: s.o.DisableFsync, BootID: s.o.BootID})
 	if err != nil || s.boot != nil {
 		return err
 	}
@@ -110,6 +132,7 @@ type InitOptions struct {
 	Bootloader bootloader.Kind // "" means auto
 	BootPrefix bool            // boot entries carry /boot/ostree/… instead of /ostree/…
 	ReadOnly   bool            // /sysroot is mounted read-only at runtime
+	NoTmp      bool            // without /tmp, which not every tree needs
 }
 
 // InitSysroot prepares the empty directory d: the repository, the deploy
@@ -120,12 +143,14 @@ func InitSysroot(_ context.Context, d *fsx.Dir, o InitOptions) error {
 			return fmt.Errorf("initialise sysroot: %w", err)
 		}
 	}
-	// Trees have /tmp as a link to here, and the running system a writable mount.
-	if err := d.MkdirAll("tmp", 0o755); err != nil {
-		return fmt.Errorf("initialise sysroot: %w", err)
-	}
-	if err := d.Chmod("tmp", 0o1777); err != nil {
-		return fmt.Errorf("initialise sysroot: %w", err)
+	if !o.NoTmp {
+		// Trees have /tmp as a link to here, and the running system a writable mount.
+		if err := d.MkdirAll("tmp", 0o755); err != nil {
+			return fmt.Errorf("initialise sysroot: %w", err)
+		}
+		if err := d.Chmod("tmp", 0o1777); err != nil {
+			return fmt.Errorf("initialise sysroot: %w", err)
+		}
 	}
 	repoDir, err := d.OpenDir("ostree/repo")
 	if err != nil {
@@ -173,6 +198,33 @@ func (l *Locked) InitStateroot(_ context.Context, name string) error {
 	return nil
 }
 
+// CreateStateroot is InitStateroot for a name that is not taken yet (fs.ErrExist),
+// with what programs rely on in its /var, as libostree's os-init makes it.
+func (l *Locked) CreateStateroot(ctx context.Context, name string) error {
+	if !validStateroot(name) {
+		return fmt.Errorf("initialise stateroot %q: bad name", name)
+	}
+	if ok, err := l.s.dir.Exists(stateDir(name)); err != nil || ok {
+		return errors.Join(fmt.Errorf("initialise stateroot %s: %w", name, fs.ErrExist), err)
+	}
+	if err := errors.Join(ctx.Err(), l.s.dir.MkdirAll(path.Join(stateDir(name), "var"), 0o755)); err != nil {
+		return fmt.Errorf("initialise stateroot %s: %w", name, err)
+	}
+	dir, err := l.s.dir.OpenDir(path.Join(stateDir(name), "var"))
+	if err != nil {
+		return fmt.Errorf("initialise stateroot %s: %w", name, err)
+	}
+	defer dir.Close()
+	if err := minimalVar(dir); err != nil {
+		return fmt.Errorf("initialise stateroot %s: %w", name, err)
+	}
+	return l.s.bumpMtime()
+}
+
+// bumpMtime changes the time of ostree/deploy, by which other programs notice that
+// there is something new.
+func (s *Sysroot) bumpMtime() error { return s.dir.Lutimes("ostree/deploy", time.Now()) }
+
 // Locked gives the mutators; it is valid inside WithLock only.
 type Locked struct{ s *Sysroot }
 
@@ -183,12 +235,24 @@ func (l *Locked) Sysroot() *Sysroot { return l.s }
 // respect as well. An error wraps fsx.ErrLocked where another process holds it
 // for longer than Options.LockTimeout.
 func (s *Sysroot) WithLock(ctx context.Context, fn func(*Locked) error) error {
-	lock, err := s.dir.Lock(ctx, "ostree/lock", false, s.o.LockTimeout)
+	lock, err := s.lock(ctx)
 	if err != nil {
 		return fmt.Errorf("lock sysroot: %w", err)
 	}
 	err = fn(&Locked{s: s})
 	return errors.Join(err, lock.Unlock())
+}
+
+func (s *Sysroot) lock(ctx context.Context) (*fsx.Lock, error) {
+	const name = "ostree/lock"
+	if s.o.LockWaiting != nil {
+		lock, err := s.dir.Lock(ctx, name, false, 0)
+		if !errors.Is(err, fsx.ErrLocked) {
+			return lock, err
+		}
+		s.o.LockWaiting()
+	}
+	return s.dir.Lock(ctx, name, false, s.o.LockTimeout)
 }
 
 // syncRoot flushes the sysroot's filesystem.

@@ -50,7 +50,7 @@ func (l *Locked) Write(ctx context.Context, order []Deployment) (WriteResult, er
 			return res, fmt.Errorf("drop staged deployment: %w", err)
 		}
 	}
-	return res, nil
+	return res, l.s.bumpMtime()
 }
 
 func (l *Locked) write(ctx context.Context, st State, order []Deployment) (WriteResult, error) {
@@ -165,6 +165,9 @@ func (s *Sysroot) swapLinks(ctx context.Context, g generation) error {
 	if err := s.writeLinks(g); err != nil {
 		return err
 	}
+	if s.o.TestFreeze {
+		return s.testFreeze()
+	}
 	if err := s.syncRoot(); err != nil {
 		return err
 	}
@@ -202,6 +205,8 @@ func (s *Sysroot) writeLinks(g generation) error {
 	return failpoint.Hit("deploy.links-written")
 }
 
+var errFailCommit = errors.New("OSTREE_REPO_TEST_ERROR_PRE_COMMIT specified")
+
 // writeRefs keeps the commits of the new order alive. It runs before the switch:
 // whoever prunes the repository after a crash right behind it must not delete
 // what boots next.
@@ -228,6 +233,9 @@ func (s *Sysroot) writeRefs(ctx context.Context, g generation) error {
 			if err := t.DeleteRef(ref); err != nil {
 				return err
 			}
+		}
+		if s.o.FailCommit {
+			return errFailCommit
 		}
 		return nil
 	})
@@ -317,7 +325,7 @@ func (s *Sysroot) backend(ctx context.Context) (bootloader.Kind, bootloader.Back
 	if err != nil {
 		return "", nil, err
 	}
-	return bootloader.Select(ctx, bootloader.Kind(kind), s.boot)
+	return bootloader.Select(ctx, bootloader.Kind(kind), s.boot, bootloader.Options{Grub2Generator: s.o.Grub2Generator})
 }
 
 func (s *Sysroot) prepareBootDir() error {
@@ -333,6 +341,14 @@ func (s *Sysroot) prepareBootDir() error {
 	return err
 }
 
+// entryStateroot is what stands in the name of a deployment's entry file.
+func (s *Sysroot) entryStateroot(d Deployment) string {
+	if s.o.StaterootInNames {
+		return d.Stateroot
+	}
+	return ""
+}
+
 // menuEntry builds the boot entry of the i-th deployment.
 func (s *Sysroot) menuEntry(g generation, i int, title string, k kernel, prefix string) bootloader.Entry {
 	d := g.order[i]
@@ -346,7 +362,10 @@ func (s *Sysroot) menuEntry(g generation, i int, title string, k kernel, prefix 
 	e := bls.Entry{Title: title, Version: fmt.Sprint(len(g.order) - i), Options: kargs.String(),
 		Linux: dir + "/" + k.vmlinuz.name, Extra: d.extra}
 	if k.initramfs != nil {
-		e.Initrd = append([]string{dir + "/" + k.initramfs.name}, d.overlays...)
+		e.Initrd = []string{dir + "/" + k.initramfs.name}
+		for _, o := range d.overlays {
+			e.Initrd = append(e.Initrd, initrdLine(o, prefix))
+		}
 	}
 	switch {
 	case k.devicetree != nil:
@@ -354,5 +373,5 @@ func (s *Sysroot) menuEntry(g generation, i int, title string, k kernel, prefix 
 	case len(k.dtb) > 0:
 		e.FDTDir = dir + "/dtb"
 	}
-	return bootloader.Entry{Name: bootloader.EntryName(i, len(g.order)), Entry: e}
+	return bootloader.Entry{Name: bootloader.EntryName(i, len(g.order), s.entryStateroot(d)), Entry: e}
 }

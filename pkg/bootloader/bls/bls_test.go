@@ -129,6 +129,13 @@ func TestKargs(t *testing.T) {
 	}
 }
 
+func TestRunningKargs(t *testing.T) {
+	t.Parallel()
+	if got := RunningKargs("BOOT_IMAGE=(hd0)/v root=x initrd=\\i ostree=/o quiet\n").String(); got != "root=x quiet" {
+		t.Error(got)
+	}
+}
+
 func FuzzParse(f *testing.F) {
 	f.Add([]byte(sample))
 	f.Fuzz(func(t *testing.T, data []byte) {

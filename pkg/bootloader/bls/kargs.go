@@ -35,6 +35,12 @@ func ParseKargs(line string) Kargs {
 	return out
 }
 
+// RunningKargs reads /proc/cmdline: the arguments without those that boot loaders
+// and the boot menu of deployments add.
+func RunningKargs(cmdline string) Kargs {
+	return ParseKargs(cmdline).Without("BOOT_IMAGE", "initrd", "ostree")
+}
+
 func isSpace(c byte) bool {
 	return c == ' ' || c == '\t' || c == '\n' || c == '\r' || c == '\v' || c == '\f'
 }

@@ -234,7 +234,7 @@ func (j *job) apply(ctx context.Context, l *deploy.Locked, commit ostree.Checksu
 	if err := j.compare(commit); err != nil {
 		return err
 	}
-	req := deploy.Request{Stateroot: j.stateroot, Commit: commit, Origin: j.origin, Kargs: j.from.Kargs, FailOnConflict: j.o.FailOnConflict}
+	req := deploy.Request{Stateroot: j.stateroot, Commit: commit, Origin: j.origin, Kargs: j.from.Kargs, KargsFrom: &j.from, FailOnConflict: j.o.FailOnConflict}
 	if j.o.Kargs != nil {
 		var err error
 		if req.Kargs, err = j.o.Kargs(req.Kargs); err != nil {

@@ -129,8 +129,6 @@ func (o *checkoutOptions) check() error {
 		return failf("Cannot specify --selinux-prefix without --selinux-policy")
 	case o.unionIdentical && !o.hardlinks:
 		return failf("--union-identical requires --require-hardlinks")
-	case o.policy.set:
-		return failf("SELinux policies are not supported by this version of ostree")
 	}
 	return nil
 }
@@ -169,6 +167,9 @@ func (c *call) checkoutOne(ctx context.Context, o *checkoutOptions, sum ostree.C
 		}
 	}
 	lib, err := o.library(subpath)
+	if err == nil {
+		err = o.policyOptions(&lib)
+	}
 	if err != nil {
 		return err
 	}

@@ -22,7 +22,7 @@ type commitOptions struct {
 	devinoCanonical, autocreate, table, sizes, noFsync              bool
 	bindRefs, trees                                                 []string
 	metaStrings, metaVariants, metaKeep, detached                   []string
-	uid, gid                                                        int
+	uid, gid, labelEpoch                                            int
 	policy, pathFilter, timestamp                                   text
 	gpgKeys, signKeys                                               []string
 	gpgHomedir, signType                                            string
@@ -50,6 +50,7 @@ type committer struct {
 	detached  *gvariant.Dict
 	overrides ostree.Overrides
 	sum       ostree.Checksum
+	label     labeler  // nil: no labels but those that are there
 	consumed  []string // directories to remove when all is done
 }
 
@@ -117,10 +118,14 @@ func (m *committer) prepare() error {
 		return failf("Cannot specify both --canonical-permissions and non-zero --owner-gid")
 	case m.o.policy.set && m.o.policyFromBase:
 		return failf("Cannot specify both --selinux-policy and --selinux-policy-from-base")
-	case m.o.policy.set || m.o.policyFromBase:
-		return failf("SELinux policies are not supported by this version of ostree")
+	case m.o.labelEpoch != 0 && m.o.labelEpoch != 1:
+		return failf("Unknown SELinux labeling epoch: %d", m.o.labelEpoch)
 	}
-	return nil
+	var err error
+	if m.o.policy.set {
+		m.label, err = labelsOfDir(m.o.policy.value)
+	}
+	return err
 }
 
 func (m *committer) findParent() error {
@@ -150,6 +155,11 @@ func (m *committer) write(ctx context.Context, t *ostree.Txn) error {
 	if m.o.base.set {
 		if err := m.startFrom(ctx, t, tree); err != nil {
 			return err
+		}
+		if m.o.policyFromBase {
+			if m.label, err = m.labelsOfBase("ref", m.o.base.value); err != nil {
+				return err
+			}
 		}
 	}
 	if err := m.writeTrees(ctx, t, tree, lib); err != nil {

@@ -38,6 +38,7 @@ func (o *commitOptions) options() []option {
 		{long: "no-xattrs", dst: &o.noXattrs, help: "Do not import extended attributes"},
 		{long: "selinux-policy", arg: "PATH", dst: &o.policy, help: "Set SELinux labels based on policy in root filesystem PATH (may be /)"},
 		{long: "selinux-policy-from-base", short: 'P', dst: &o.policyFromBase, help: "Set SELinux labels based on first --tree argument"},
+		{long: "selinux-labeling-epoch", arg: "EPOCH", dst: &o.labelEpoch, hidden: true, help: "SELinux labeling epoch: 1 labels /usr/etc as /etc"},
 		{long: "link-checkout-speedup", dst: &o.linkSpeedup, help: "Optimize for commits of trees composed of hardlinks into the repository"},
 		{long: "devino-canonical", short: 'I', dst: &o.devinoCanonical, help: "Assume hardlinked objects are unmodified.  Implies --link-checkout-speedup"},
 		{long: "tar-autocreate-parents", dst: &o.autocreate, help: "When loading tar archives, automatically create parent directories as needed"},

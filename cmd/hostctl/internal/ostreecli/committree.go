@@ -33,12 +33,18 @@ func (m *committer) writeTrees(ctx context.Context, t *ostree.Txn, tree *ostree.
 		}
 		trees = []string{"dir=" + dir}
 	}
-	for _, spec := range trees {
+	for i, spec := range trees {
 		kind, arg, ok := strings.Cut(spec, "=")
 		if !ok {
 			return failf("Missing type in tree specification '%s'", spec)
 		}
 		var err error
+		if i == 0 && m.o.policyFromBase && !m.o.base.set {
+			if m.label, err = m.labelsOfBase(kind, arg); err != nil {
+				return err
+			}
+		}
+		lib.Label = m.o.epoch(m.label)
 		switch kind {
 		case "dir":
 			err = m.writeDir(ctx, t, tree, lib, arg)

@@ -66,6 +66,25 @@ func (c *call) diffTrees(ctx context.Context, src, target string, o diffOptions)
 		return err
 	}
 	defer b.close()
+	return c.printDiff(ctx, a, b)
+}
+
+// diffDirs compares two directories without their extended attributes.
+func (c *call) diffDirs(ctx context.Context, src, target string) error {
+	a, err := c.diffSide(src, true, owner{-1, -1})
+	if err != nil {
+		return err
+	}
+	defer a.close()
+	b, err := c.diffSide(target, true, owner{-1, -1})
+	if err != nil {
+		return err
+	}
+	defer b.close()
+	return c.printDiff(ctx, a, b)
+}
+
+func (c *call) printDiff(ctx context.Context, a, b diffTree) error {
 	d := &treeDiff{ctx: ctx, a: a, b: b}
 	if err := d.dirs(a.top(), b.top()); err != nil {
 		return err

@@ -70,6 +70,13 @@ func editorCommand() (string, error) {
 }
 
 func (m *committer) runEditor(ctx context.Context, text string) (string, error) {
+	m.flush()
+	return Edit(ctx, text)
+}
+
+// Edit has the user change a text in an editor on the process's own streams, and
+// gives the result.
+func Edit(ctx context.Context, text string) (string, error) {
 	editor, err := editorCommand()
 	if err != nil {
 		return "", err
@@ -86,7 +93,6 @@ func (m *committer) runEditor(ctx context.Context, text string) (string, error) 
 	if err != nil {
 		return "", err
 	}
-	m.flush()
 	// The variable may hold options, so that a shell takes it apart.
 	cmd := exec.CommandContext(ctx, "/bin/sh", "-c", editor+` "$1"`, "sh", f.Name())
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = os.Stdin, os.Stdout, os.Stderr

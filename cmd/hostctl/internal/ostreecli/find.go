@@ -110,7 +110,7 @@ func (o *findOptions) candidates(c *call, refs []pull.CollectionRef) ([]*candida
 		case name == "mount":
 			some, err = c.mounted(refs)
 		case name == "lan":
-			err = c.usageError("LAN repo finder requested but ostree was compiled without Avahi support")
+			err = c.usageError("LAN repo finder requested but ostree was compiled without Avahi support: use config or mount")
 		default:
 			err = c.unknownFinder(name)
 		}

@@ -8,6 +8,7 @@ package ostreecli
 
 import (
 	"bufio"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -52,7 +53,14 @@ type verb struct {
 	// subcommand ("" for none), usage its help page.
 	badSub func(name string) error
 	usage  func() string
+	// title and width change the list of subs in the help: the name that it is headed
+	// by and the width of its first column.
+	title string
+	width int
 }
+
+// errNoVerb is what run of a dispatching verb answers where a subcommand is needed.
+var errNoVerb = errors.New("no subcommand")
 
 // call is one run of a verb.
 type call struct {
@@ -62,6 +70,7 @@ type call struct {
 	opts    []option // of the verb, with the global ones
 	args    []string // without options
 	path    string   // of the repository
+	tree    string   // the root of the system whose /etc counts; "" for this one
 	repo    *ostree.Repo
 	verbose bool
 	close   []func() error
@@ -70,6 +79,9 @@ type call struct {
 // Invoked tells whether argv runs this program, called by the name ostree or as a
 // verb of another, and gives its arguments, argv[0] first.
 func Invoked(argv []string) (args []string, ok bool) {
+	if len(argv) > 1 && argv[1] == "internal" {
+		return nil, false // the other program's, which this one starts by its path
+	}
 	if len(argv) > 0 && filepath.Base(argv[0]) == "ostree" {
 		return argv, true
 	}
@@ -131,7 +143,7 @@ func dispatch(ctx context.Context, prog string, args []string, s Streams) error 
 	if path, ok := external(rest.name()); ok {
 		return execExternal(path, args)
 	}
-	c := &call{Streams: s, prog: prog, v: &verb{args: "COMMAND", summary: commandList("Builtin Commands:", all), use: repoUnused}}
+	c := &call{Streams: s, prog: prog, v: &verb{args: "COMMAND", summary: commandList("Builtin Commands:", all, 0), use: repoUnused}}
 	_, err := c.parse(rest.args())
 	if errors.Is(err, errHelp) || errors.Is(err, errVersion) {
 		return c.inform(err)
@@ -195,20 +207,29 @@ func (v *verb) callSub(ctx context.Context, prog string, args []string, s Stream
 	if sub != nil {
 		return sub.call(ctx, prog+" "+sub.name, rest, s)
 	}
-	summary := commandList(fmt.Sprintf("%s\n\nBuiltin \"%s\" Commands:", v.summary, v.name), v.subs)
-	c := &call{Streams: s, prog: prog, v: &verb{args: "COMMAND", summary: summary, use: repoUnused, usage: v.usage}}
+	title := cmp.Or(v.title, v.name)
+	summary := commandList(fmt.Sprintf("%s\n\nBuiltin \"%s\" Commands:", v.summary, title), v.subs, v.width)
+	c := &call{Streams: s, prog: prog, v: &verb{args: cmp.Or(v.args, "COMMAND"), summary: summary, opts: v.opts, use: repoUnused, usage: v.usage}}
 	_, err := c.parse(rest.args())
 	if errors.Is(err, errHelp) || errors.Is(err, errVersion) {
 		return c.inform(err)
+	}
+	if err == nil && v.run != nil {
+		if err = v.run(ctx, c); err == nil {
+			return nil
+		}
+		if errors.Is(err, errNoVerb) {
+			err = nil
+		}
 	}
 	switch {
 	case err != nil:
 	case v.badSub != nil:
 		err = v.badSub(rest.name())
 	case rest.name() == "":
-		err = failf("No %q subcommand specified", v.name)
+		err = failf("No %q subcommand specified", title)
 	default:
-		err = failf("Unknown %q subcommand '%s'", v.name, rest.name())
+		err = failf("Unknown %q subcommand '%s'", title, rest.name())
 	}
 	fmt.Fprint(s.Err, c.helpPage())
 	return err

@@ -45,7 +45,8 @@ func fsckVerb() *verb {
 
 func (c *call) fsck(ctx context.Context, o fsckOptions, progress *console) error {
 	res, err := c.repo.Fsck(ctx, ostree.FsckOptions{
-		Reachable: true, StopAtFirst: !o.all && !o.remove, MarkPartial: true, Delete: o.remove, AddTombstones: o.tombstones,
+		// What is to be deleted may be needed by marked commits only: an earlier run was killed.
+		Reachable: !o.remove, StopAtFirst: !o.all && !o.remove, MarkPartial: true, Delete: o.remove, AddTombstones: o.tombstones,
 		VerifyBindings: o.bindings, VerifyBackRefs: o.backRefs,
 		Phase: func(p ostree.FsckPhase, n int) { c.fsckPhase(o, p, n) },
 	})
@@ -102,7 +103,7 @@ func (c *call) fsckFindings(res ostree.FsckResult, o fsckOptions) (damaged bool,
 		case ostree.DanglingRef:
 			fmt.Fprintf(c.Err, "Object missing: %s\n", f.Object)
 			return true, failf("%s", f.Message())
-		case ostree.CorruptObject, ostree.UnreadableObject:
+		case ostree.CorruptObject, ostree.UnreadableObject, ostree.WrongPayloadLink:
 			if !o.all && !o.remove {
 				return true, failf("%s", f.Message())
 			}

@@ -3,6 +3,7 @@
 package ostreecli
 
 import (
+	"cmp"
 	"fmt"
 	"strings"
 	"unicode/utf8"
@@ -53,13 +54,14 @@ func helpPage(prog, args, summary string, opts []option) string {
 	return b.String()
 }
 
-// commandList is the summary of a command that has others below it.
-func commandList(title string, verbs []*verb) string {
+// commandList is the summary of a command that has others below it. width is that
+// of the names, 0 for the usual one.
+func commandList(title string, verbs []*verb, width int) string {
 	var b strings.Builder
 	b.WriteString(title)
 	for _, v := range verbs {
 		if !v.hidden {
-			fmt.Fprintf(&b, "\n  %-18s%s", v.name, v.summary)
+			fmt.Fprintf(&b, "\n  %-*s%s", cmp.Or(width, 18), v.name, v.summary)
 		}
 	}
 	return b.String()

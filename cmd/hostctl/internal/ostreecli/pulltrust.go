@@ -19,18 +19,18 @@ import (
 const remotesDir = "/etc/ostree/remotes.d"
 
 // remotes finds the configured remotes. The folder is used for the system's
-// repository only; create makes it where it is absent.
+// repository only, or in the tree that --sysroot names; create makes it where it is absent.
 func (c *call) remotes(create bool) (pull.Remotes, error) {
 	r := pull.Remotes{Repo: c.repo}
-	if p := filepath.Clean(c.path); p != defaultRepo && p != "/sysroot"+defaultRepo {
+	if p := filepath.Clean(c.path); c.tree == "" && p != defaultRepo && p != "/sysroot"+defaultRepo {
 		return r, nil
 	}
 	if create {
-		if err := os.MkdirAll(remotesDir, 0o755); err != nil {
+		if err := os.MkdirAll(c.tree+remotesDir, 0o755); err != nil {
 			return r, err
 		}
 	}
-	dir, err := fsx.OpenDir(remotesDir)
+	dir, err := fsx.OpenDir(c.tree + remotesDir)
 	if errors.Is(err, fs.ErrNotExist) {
 		return r, nil
 	}

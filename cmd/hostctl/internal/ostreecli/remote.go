@@ -5,6 +5,7 @@ package ostreecli
 import (
 	"context"
 	"errors"
+	"os"
 	"strings"
 
 	"github.com/hostctl/hostctl/pkg/ostree/pull"
@@ -39,6 +40,10 @@ func (r *repoOrSysroot) open(c *call) error {
 	c.v, c.path = &late, r.repo
 	if r.sysroot != "" {
 		c.path = r.sysroot + defaultRepo
+		// Only the root of a tree has such a folder, where the sysroot is mounted.
+		if _, err := os.Stat(r.sysroot + "/sysroot"); err == nil {
+			c.tree = r.sysroot
+		}
 	}
 	return c.openRepo()
 }

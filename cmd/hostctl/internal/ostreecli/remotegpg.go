@@ -4,11 +4,8 @@ package ostreecli
 
 import (
 	"context"
-	"crypto/sha1" //nolint:gosec // the name scheme of web key directories
-	"encoding/base32"
 	"fmt"
 	"io"
-	"net/url"
 	"os"
 	"slices"
 	"strings"
@@ -193,22 +190,6 @@ func longTime(t time.Time) string {
 
 func (c *call) printUserID(u sign.UserID) {
 	c.printf("  UID: %s%s%s\n", u.Text, flag(u.Revoked, " (revoked)"), flag(u.Invalid, " (invalid)"))
-	advanced, direct := keyDirectoryURLs(u.Email)
+	advanced, direct, _ := sign.UpdateURLs(u.Email)
 	c.printf("  Advanced update URL: %s\n  Direct update URL: %s\n", advanced, direct)
-}
-
-// zBase32 is the alphabet of web key directories.
-var zBase32 = base32.NewEncoding("ybndrfg8ejkmcpqxot1uwisza345h769").WithPadding(base32.NoPadding)
-
-// keyDirectoryURLs tells where the domain of an address would publish the key
-// (draft-koch-openpgp-webkey-service); "" if it is no address.
-func keyDirectoryURLs(email string) (advanced, direct string) {
-	local, domain, ok := strings.Cut(email, "@")
-	if !ok || strings.Contains(domain, "@") {
-		return "", ""
-	}
-	sum := sha1.Sum([]byte(strings.ToLower(local))) //nolint:gosec // see above
-	tail := "/hu/" + zBase32.EncodeToString(sum[:]) + "?l=" + strings.ReplaceAll(url.QueryEscape(local), "+", "%20")
-	const known = "/.well-known/openpgpkey"
-	return "https://openpgpkey." + domain + known + "/" + strings.ToLower(domain) + tail, "https://" + domain + known + tail
 }

@@ -23,7 +23,8 @@ import (
 const defaultRepo = "/ostree/repo"
 
 // repoFromEnv gives the repository that is meant without --repo: the current
-// directory if it looks like one, else $OSTREE_REPO, else the system's.
+// directory if it looks like one, else $OSTREE_REPO, else that of $OSTREE_SYSROOT,
+// else the system's.
 func repoFromEnv() string {
 	objects, err1 := os.Stat("objects")
 	config, err2 := os.Stat("config")
@@ -32,6 +33,9 @@ func repoFromEnv() string {
 	}
 	if env := os.Getenv("OSTREE_REPO"); env != "" {
 		return env
+	}
+	if env := os.Getenv("OSTREE_SYSROOT"); env != "" {
+		return env + defaultRepo
 	}
 	if _, err := os.Stat("/run/ostree-booted"); err == nil {
 		return "/sysroot" + defaultRepo

@@ -8,7 +8,6 @@ import (
 	"fmt"
 	"strings"
 	"syscall"
-	"time"
 
 	"github.com/hostctl/hostctl/pkg/ostree"
 	"github.com/hostctl/hostctl/pkg/ostree/gpg"
@@ -68,10 +67,8 @@ func (o *summaryOptions) write(ctx context.Context, c *call) error {
 		return err
 	}
 	sign := sign.Func(signers...)
-	if id := c.repo.CollectionID(); id != "" {
-		if err := c.writeMetadataCommit(ctx, id, extra, sign); err != nil {
-			return err
-		}
+	if _, err := c.repo.WriteMetadataCommit(ctx, ostree.MetadataCommitOptions{Metadata: extra, Sign: sign}); err != nil {
+		return err
 	}
 	return c.repo.WriteSummary(ctx, ostree.SummaryOptions{Metadata: extra, Sign: sign})
 }
@@ -103,59 +100,4 @@ func parseMetadata(args []string) (gvariant.Dict, error) {
 		d.Set(key, v)
 	}
 	return d, nil
-}
-
-// metadataRef names the commits that describe a repository with a collection id.
-const metadataRef = "ostree-metadata"
-
-// writeMetadataCommit adds an empty commit that carries the summary's metadata to
-// those who pull refs of the collection from elsewhere.
-func (c *call) writeMetadataCommit(ctx context.Context, id string, extra gvariant.Dict, sign func(context.Context, []byte) (gvariant.Dict, error)) error {
-	meta := extra
-	meta.Set("ostree.collection-binding", gvariant.String(id))
-	meta.Set("ostree.ref-binding", gvariant.Strings([]string{metadataRef}))
-	parent, err := c.repo.ReadRef(metadataRef)
-	if err != nil && !errors.Is(err, ostree.ErrNotFound) {
-		return err
-	}
-	_, err = c.repo.Update(ctx, func(ctx context.Context, t *ostree.Txn) error {
-		empty := ostree.NewMTree()
-		dir, err := ostree.DirMeta{Mode: syscall.S_IFDIR | 0o755}.Marshal()
-		if err != nil {
-			return err
-		}
-		sum, err := t.WriteMetadata(ctx, ostree.TypeDirMeta, dir)
-		if err != nil {
-			return err
-		}
-		empty.SetMetaChecksum(sum)
-		commit := ostree.Commit{Metadata: meta, Parent: parent, Timestamp: uint64(time.Now().Unix())}
-		if commit.RootTree, commit.RootMeta, err = t.WriteTree(ctx, empty); err != nil {
-			return err
-		}
-		name, err := t.WriteCommit(ctx, commit)
-		if err != nil {
-			return err
-		}
-		if err := signNewCommit(ctx, t, name, commit, sign); err != nil {
-			return err
-		}
-		return t.SetCollectionRef(ostree.CollectionRef{Collection: id, Ref: metadataRef}, name)
-	})
-	return err
-}
-
-func signNewCommit(ctx context.Context, t *ostree.Txn, name ostree.Checksum, commit ostree.Commit, sign func(context.Context, []byte) (gvariant.Dict, error)) error {
-	if sign == nil {
-		return nil
-	}
-	raw, err := commit.Marshal()
-	if err != nil {
-		return err
-	}
-	d, err := sign(ctx, raw)
-	if err != nil {
-		return err
-	}
-	return t.SetCommitMeta(ctx, name, d)
 }

@@ -1,0 +1,93 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"encoding/json"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/hostctl/hostctl/internal/testutil"
+)
+
+func TestMain(m *testing.M) { os.Exit(testutil.InMemory(m)) }
+
+// host is a sysroot with one deployment that libostree made.
+func host(t *testing.T) string {
+	t.Helper()
+	testutil.Root(t, "a bare repository needs root")
+	testutil.Tool(t, "ostree")
+	dir := t.TempDir()
+	for name, text := range map[string]string{
+		"usr/lib/modules/5.1/vmlinuz": "k", "usr/lib/modules/5.1/initramfs.img": "i", "usr/etc/os-release": "PRETTY_NAME=T\n",
+	} {
+		p := filepath.Join(dir, "tree", name)
+		testutil.Must(t, os.MkdirAll(filepath.Dir(p), 0o755))
+		testutil.Must(t, os.WriteFile(p, []byte(text), 0o644))
+	}
+	root := filepath.Join(dir, "root")
+	testutil.Must(t, os.Mkdir(root, 0o755))
+	t.Setenv("OSTREE_SYSROOT_DEBUG", "mutable-deployments")
+	repo := "--repo=" + root + "/ostree/repo"
+	testutil.Run(t, "ostree", "admin", "init-fs", root)
+	testutil.Run(t, "ostree", "admin", "os-init", "os", "--sysroot="+root)
+	testutil.Run(t, "ostree", "commit", repo, "-b", "main", "--tree=dir="+dir+"/tree", "--add-metadata-string=version=1")
+	testutil.Run(t, "ostree", "admin", "deploy", "--sysroot="+root, "--os=os", "--karg=root=LABEL=x", "--karg=quiet", "main")
+	// Links have no flags, which chattr fails for.
+	t.Cleanup(func() { _ = exec.Command("chattr", "-R", "-i", root).Run() })
+	return root
+}
+
+func call(t *testing.T, root string, code int, args ...string) string {
+	t.Helper()
+	var out, errw strings.Builder
+	if got := run(t.Context(), append(args, "--sysroot="+root), &out, &errw); got != code {
+		t.Fatalf("hostctl %q: status %d, want %d\n%s%s", args, got, code, &out, &errw)
+	}
+	return out.String()
+}
+
+// TestDeploymentVerbs goes once through the verbs for deployments and arguments.
+func TestDeploymentVerbs(t *testing.T) {
+	root := host(t)
+	if out := call(t, root, 0, "kargs"); out != "root=LABEL=x quiet\n" {
+		t.Error(out)
+	}
+	call(t, root, 0, "kargs", "--append=console=ttyS0", "--delete=quiet")
+	call(t, root, 77, "kargs", "--append-if-missing=console=ttyS0", "--unchanged-exit-77")
+	call(t, root, 2, "kargs", "--delete=nothing")
+	var rep kargsReport
+	testutil.Must(t, json.Unmarshal([]byte(call(t, root, 0, "kargs", "--json")), &rep))
+	if rep.Kargs.String() != "root=LABEL=x console=ttyS0" || rep.Staged || rep.Index != 0 {
+		t.Errorf("%+v", rep)
+	}
+	// The deployment before has its own.
+	if out := call(t, root, 0, "kargs", "--deploy-index=1"); out != "root=LABEL=x quiet\n" {
+		t.Error(out)
+	}
+	call(t, root, 0, "pin", "1")
+	call(t, root, 1, "undeploy", "1")
+	call(t, root, 0, "set-default", "1")
+	if out := call(t, root, 0, "kargs"); out != "root=LABEL=x quiet\n" {
+		t.Error(out)
+	}
+	if out := call(t, root, 0, "status"); !strings.Contains(out, "pinned") {
+		t.Error(out)
+	}
+	call(t, root, 0, "pin", "--undo", "0")
+	call(t, root, 0, "undeploy", "0")
+	call(t, root, 5, "undeploy", "1")
+	call(t, root, 2, "pin", "x")
+	call(t, root, 1, "unlock")
+	t.Setenv("EDITOR", "sed -i s/ttyS0/ttyS9/")
+	t.Setenv("VISUAL", "")
+	t.Setenv("OSTREE_EDITOR", "")
+	call(t, root, 0, "kargs", "--editor")
+	if out := testutil.Run(t, "cat", root+"/boot/loader/entries/ostree-2.conf"); !strings.Contains(out, "options root=LABEL=x console=ttyS9 ostree=") {
+		t.Error(out)
+	}
+	testutil.Run(t, "ostree", "admin", "status", "--sysroot="+root)
+}

@@ -1,0 +1,55 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"errors"
+	"testing"
+
+	"github.com/hostctl/hostctl/pkg/bootloader/bls"
+)
+
+func TestKargEdits(t *testing.T) {
+	t.Parallel()
+	const line = "root=UUID=1 quiet console=tty0 console=ttyS0 rw"
+	for name, c := range map[string]struct {
+		e    kargEdits
+		want string // "" for a refusal
+	}{
+		"append":            {kargEdits{appends: []string{"quiet", "a=b"}}, line + " quiet a=b"},
+		"append missing":    {kargEdits{appendsMissing: []string{"quiet", "console=tty1"}}, line + " console=tty1"},
+		"delete":            {kargEdits{deletes: []string{"quiet", "console=tty0", "root"}}, "console=ttyS0 rw"},
+		"delete several":    {kargEdits{deletes: []string{"console"}}, ""},
+		"delete none":       {kargEdits{deletes: []string{"debug"}}, ""},
+		"delete if present": {kargEdits{deletePresent: []string{"debug", "rw"}}, "root=UUID=1 quiet console=tty0 console=ttyS0"},
+		"present, several":  {kargEdits{deletePresent: []string{"console"}}, ""},
+		"replace":           {kargEdits{replaces: []string{"root=UUID=2"}}, "root=UUID=2 quiet console=tty0 console=ttyS0 rw"},
+		"replace one":       {kargEdits{replaces: []string{"console=ttyS0=ttyS1,115200"}}, "root=UUID=1 quiet console=tty0 console=ttyS1,115200 rw"},
+		"replace several":   {kargEdits{replaces: []string{"console=ttyS1"}}, ""},
+		"replace none":      {kargEdits{replaces: []string{"debug=1"}}, ""},
+		"all":               {kargEdits{deletes: []string{"quiet"}, replaces: []string{"rw=x"}, appends: []string{"quiet"}}, "root=UUID=1 console=tty0 console=ttyS0 rw=x quiet"},
+	} {
+		before := bls.ParseKargs(line)
+		got, err := c.e.change(before)
+		if (err != nil) != (c.want == "") || err == nil && got.String() != c.want {
+			t.Errorf("%s: %q, %v, want %q", name, got, err, c.want)
+		}
+		if err != nil && !errors.Is(err, errKarg) {
+			t.Errorf("%s: %v", name, err)
+		}
+		if before.String() != line {
+			t.Errorf("%s changed its input to %q", name, before)
+		}
+	}
+}
+
+func TestEditedKargs(t *testing.T) {
+	t.Parallel()
+	got, err := editedKargs("a=1 b\n\n # no\nc=\"d e\"\n#x\n")
+	if err != nil || len(got) != 3 || got[2] != `c="d e"` {
+		t.Errorf("%q %v", got, err)
+	}
+	if _, err := editedKargs("\n# a\n"); !errors.Is(err, errKarg) {
+		t.Error(err)
+	}
+}
