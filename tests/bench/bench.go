@@ -12,12 +12,12 @@ import (
 	"regexp"
 	"runtime"
 	"slices"
-	"strconv"
 	"strings"
 	"syscall"
 	"time"
 
 	"github.com/hostctl/hostctl/tests/lab"
+	"github.com/hostctl/hostctl/tests/measure"
 )
 
 // The programs, as indices.
@@ -119,28 +119,15 @@ func (b *bench) once(ctx context.Context, w work, p int) (s sample, err error) {
 	// What is left to write belongs to the preparation.
 	syscall.Sync()
 	argv := w.argv(dir)
-	cmd := lab.Command(ctx, append([]string{b.programs[p]}, argv...)...)
-	var out bytes.Buffer
-	cmd.Stdout, cmd.Stderr = &out, &out
 	before, err := b.web.cpu()
 	if err != nil {
 		return s, err
 	}
-	start := time.Now()
-	if err := cmd.Start(); err != nil {
+	took, _, err := measure.Run(ctx, nil, append([]string{b.programs[p]}, argv...)...)
+	if err != nil {
 		return s, err
 	}
-	ended := make(chan struct{})
-	peak := make(chan int64, 1)
-	go func() { peak <- watchMemory(cmd.Process.Pid, ended) }()
-	err = cmd.Wait()
-	s.wall = time.Since(start)
-	close(ended)
-	s.maxRSS = <-peak
-	if err != nil {
-		return s, fmt.Errorf("%v: %w\n%s", argv, err, out.Bytes())
-	}
-	s.cpu = cmd.ProcessState.UserTime() + cmd.ProcessState.SystemTime()
+	s.wall, s.cpu, s.maxRSS = took.Wall, took.CPU, took.Peak
 	after, err := b.web.cpu()
 	if err != nil {
 		return s, err
@@ -151,26 +138,6 @@ func (b *bench) once(ctx context.Context, w work, p int) (s sample, err error) {
 	}
 	return s, err
 }
-
-// watchMemory gives the peak of a process's resident memory in bytes. What the
-// kernel counts for a finished child begins with the memory of its parent.
-func watchMemory(pid int, ended <-chan struct{}) (peak int64) {
-	for {
-		data, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
-		if m := highWater.FindSubmatch(data); err == nil && m != nil {
-			if n, err := strconv.ParseInt(string(m[1]), 10, 64); err == nil {
-				peak = max(peak, n<<10)
-			}
-		}
-		select {
-		case <-ended:
-			return peak
-		case <-time.After(5 * time.Millisecond):
-		}
-	}
-}
-
-var highWater = regexp.MustCompile(`VmHWM:\s+(\d+) kB`)
 
 func median(list []sample) sample {
 	pick := func(of func(sample) int64) int64 {
