@@ -34,7 +34,7 @@ func TestCorpusRepositories(t *testing.T) {
 // definition file, also those that no repomd.xml names.
 func TestCorpusLists(t *testing.T) {
 	t.Parallel()
-	walkCorpus(t, expectedLists, func(p string) (string, bool) { return p, listReader(p) != nil }, func(_ *testing.T, p string) string {
+	walkCorpus(t, expectedLists, func(p string) (string, bool) { return p, !strings.Contains(p, "/src/") && listReader(p) != nil }, func(_ *testing.T, p string) string {
 		text, err := plainText(p)
 		if err != nil {
 			return outcome(err)
@@ -51,11 +51,11 @@ func walkCorpus(t *testing.T, expected map[string]string, pick func(string) (str
 		if err != nil || d.IsDir() {
 			return err
 		}
-		what, ok := pick(p)
+		rel, ok := pick(strings.TrimPrefix(p, root+"/"))
 		if !ok {
 			return nil
 		}
-		rel, _ := filepath.Rel(root, what)
+		what := filepath.Join(root, rel)
 		seen[rel] = true
 		want, known := expected[rel]
 		if got := measure(t, what); !known || got != want {
@@ -122,7 +122,7 @@ func summarise(t *testing.T, base string) string {
 // listReader gives the reader for a file after its name.
 func listReader(p string) func([]byte) string {
 	base := filepath.Base(p)
-	if strings.HasSuffix(base, ".zck") || strings.Contains(p, "/src/") {
+	if strings.HasSuffix(base, ".zck") {
 		return nil
 	}
 	switch {
