@@ -35,7 +35,7 @@ func (t *Txn) newFile() (*objFile, error) {
 		return &objFile{File: f, t: t}, nil
 	}
 	if !sys.IsNotSupported(err) && !errors.Is(err, syscall.EISDIR) && !errors.Is(err, syscall.ENOENT) {
-		return nil, fmt.Errorf("create object file: %w", err)
+		return nil, fmt.Errorf("create object file: %w", t.full(err))
 	}
 	tmp := "tmp-" + rand.Text()
 	f, err = t.stage.dir.OpenFile(tmp, os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o600)
@@ -53,7 +53,7 @@ func (f *objFile) Write(p []byte) (int, error) {
 	}
 	n, err := f.File.Write(p)
 	f.written += int64(n)
-	return n, err
+	return n, f.t.full(err)
 }
 
 // ReadFrom keeps io.Copy from going around Write.

@@ -9,6 +9,7 @@ import (
 	"strconv"
 	"strings"
 	"sync/atomic"
+	"syscall"
 
 	"github.com/hostctl/hostctl/pkg/ostree/keyfile"
 )
@@ -45,7 +46,8 @@ func parseSize(s string) (uint64, error) {
 }
 
 // budget counts down the blocks of the filesystem that a transaction may still use
-// for content; metadata is free, as in libostree, for it is what cleans up.
+// for content and received directories; other metadata is free, as in libostree, for
+// it is what cleans up.
 type budget struct {
 	where   string // the repository
 	left    atomic.Int64
@@ -94,6 +96,19 @@ func (b *budget) take(size int64) error {
 	}
 	err := worded(ErrNoSpace, "%s would be exceeded, at least %s requested", limit, sizeWords(need, b.block))
 	return fmt.Errorf("no space in %s: %w", b.where, err)
+}
+
+// full names the repository where the disk is full before the reserve is used up:
+// some metadata is not held against it, and others write there, too.
+func (t *Txn) full(err error) error {
+	if !outOfSpace(err) {
+		return err
+	}
+	return fmt.Errorf("no space in %s: %w", t.budget.where, err)
+}
+
+func outOfSpace(err error) bool {
+	return errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT)
 }
 
 // sizeWords gives a number of blocks in bytes, with a unit of powers of 1000.

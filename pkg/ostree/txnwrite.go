@@ -29,12 +29,13 @@ func (t *Txn) WriteMetadata(ctx context.Context, typ ObjectType, data []byte) (C
 		return Checksum{}, fmt.Errorf("write %s: %w: not a hashed metadata type", typ, ErrInvalid)
 	}
 	n := ObjectName{sha256.Sum256(data), typ}
-	return n.Checksum, t.writeMeta(ctx, n, data)
+	return n.Checksum, t.writeMeta(ctx, n, data, false)
 }
 
 // WriteMetadataExpected stores a metadata object received under a name; ErrCorrupt
 // where the bytes have another checksum. Detached metadata, which no checksum
-// covers, replaces what is there.
+// covers, replaces what is there. Directories count against the free space that must
+// remain: those of a tree whose files do not fit would fill the disk.
 func (t *Txn) WriteMetadataExpected(ctx context.Context, n ObjectName, data []byte) error {
 	if n.Type.hashed() && sha256.Sum256(data) != n.Checksum {
 		return fmt.Errorf("write object %s: %w: checksum differs", n, ErrCorrupt)
@@ -42,16 +43,16 @@ func (t *Txn) WriteMetadataExpected(ctx context.Context, n ObjectName, data []by
 	if !n.Type.hashed() && n.Type != TypeCommitMeta {
 		return fmt.Errorf("write object %s: %w: type", n, ErrInvalid)
 	}
-	return t.writeMeta(ctx, n, data)
+	return t.writeMeta(ctx, n, data, n.Type == TypeDirTree || n.Type == TypeDirMeta)
 }
 
 // ImportMetadata stores a metadata object without computing its checksum: the
 // caller vouches for it, as for a local repository of its own.
 func (t *Txn) ImportMetadata(ctx context.Context, n ObjectName, data []byte) error {
-	return t.writeMeta(ctx, n, data)
+	return t.writeMeta(ctx, n, data, false)
 }
 
-func (t *Txn) writeMeta(ctx context.Context, n ObjectName, data []byte) error {
+func (t *Txn) writeMeta(ctx context.Context, n ObjectName, data []byte, counts bool) error {
 	if err := t.check(ctx); err != nil {
 		return err
 	}
@@ -64,6 +65,11 @@ func (t *Txn) writeMeta(ctx context.Context, n ObjectName, data []byte) error {
 	}
 	if err := checkMeta(n.Type, data); err != nil {
 		return fmt.Errorf("write object %s: %w", n, err)
+	}
+	if counts {
+		if err := t.budget.take(int64(len(data))); err != nil {
+			return fmt.Errorf("write object %s: %w", n, err)
+		}
 	}
 	if err := t.storeMeta(n, data); err != nil {
 		return fmt.Errorf("write object %s: %w", n, err)
@@ -133,7 +139,7 @@ func (t *Txn) SetCommitMeta(ctx context.Context, c Checksum, d gvariant.Dict) er
 	if err != nil {
 		return fmt.Errorf("write detached metadata of %s: %w", c, err)
 	}
-	return t.writeMeta(ctx, ObjectName{c, TypeCommitMeta}, data)
+	return t.writeMeta(ctx, ObjectName{c, TypeCommitMeta}, data, false)
 }
 
 // smallContent is the size up to which content is held in memory: it is then

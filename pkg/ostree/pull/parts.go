@@ -12,6 +12,7 @@ import (
 	"os"
 	"strings"
 	"sync"
+	"syscall"
 	"time"
 
 	"github.com/hostctl/hostctl/internal/fsx"
@@ -77,10 +78,21 @@ func openParts(repo *ostree.Repo, expiry time.Duration, log *slog.Logger) *parts
 	return p
 }
 
-func (p *parts) close() {
-	if p.dir != nil {
-		_ = p.dir.Close()
+// close ends the use of the folder. If the disk was full, all copies go: their
+// space is what the next attempt needs.
+func (p *parts) close(failure error) {
+	if p.dir == nil {
+		return
 	}
+	if errors.Is(failure, ostree.ErrNoSpace) || errors.Is(failure, syscall.ENOSPC) || errors.Is(failure, syscall.EDQUOT) {
+		entries, _ := p.dir.ReadDir(".")
+		for _, e := range entries {
+			if strings.HasPrefix(e.Name, partPrefix) && strings.HasSuffix(e.Name, partSuffix) && !e.IsDir() {
+				p.dropStale(e.Name)
+			}
+		}
+	}
+	_ = p.dir.Close()
 }
 
 // dropStale removes a file that nobody writes.

@@ -208,7 +208,7 @@ func Pull(ctx context.Context, repo *ostree.Repo, remote Remote, req Request) (R
 	start := time.Now()
 	p, err := newPuller(repo, remote, req)
 	if err == nil {
-		defer p.close()
+		defer func() { p.close(err) }()
 		err = p.open(ctx)
 	}
 	if err == nil {
@@ -317,12 +317,12 @@ func (p *puller) open(ctx context.Context) error {
 	return nil
 }
 
-func (p *puller) close() {
+func (p *puller) close(failure error) {
 	if p.src != nil {
 		p.src.close()
 	}
 	if p.parts != nil {
-		p.parts.close()
+		p.parts.close(failure)
 	}
 }
 

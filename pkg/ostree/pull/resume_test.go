@@ -257,6 +257,27 @@ func TestKeptTransfersAreNotTrusted(t *testing.T) {
 	}
 }
 
+// TestFullDiskKeepsNoTransfer: half a file must not stand in the way of the next try.
+func TestFullDiskKeepsNoTransfer(t *testing.T) {
+	t.Parallel()
+	src, path, size := big(t)
+	s := serve(t, src)
+	dst := interrupt(t, s, src, path, size)
+	dir := dst.Dir().Path()
+	if len(partOf(t, dir)) == 0 {
+		t.Fatal("nothing was kept")
+	}
+	testutil.Must(t, dst.SetConfigValue("core", "min-free-space-size", "900TB"))
+	dst = openRepo(t, dir, ostree.ModeArchive)
+	s.misbehave(nil)
+	if _, err := Pull(t.Context(), dst, s.remote(), Request{Refs: []string{ref}, Network: quick()}); !errors.Is(err, ostree.ErrNoSpace) {
+		t.Fatalf("error %v", err)
+	}
+	if left := partOf(t, dir); len(left) > 0 {
+		t.Errorf("left over: %v", left)
+	}
+}
+
 // TestDamagedTransferIsNotKept: what does not match its checksum must not be the
 // start of the next try.
 func TestDamagedTransferIsNotKept(t *testing.T) {

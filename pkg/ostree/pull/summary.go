@@ -288,7 +288,7 @@ func FetchSummary(ctx context.Context, repo *ostree.Repo, remote Remote, req Req
 	checked.CustomBackend, checked.UnconfiguredState = "", ""
 	p, err := newPuller(repo, checked, req)
 	if err == nil {
-		defer p.close()
+		defer func() { p.close(err) }()
 		err = p.open(ctx)
 	}
 	if err == nil {

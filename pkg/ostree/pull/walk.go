@@ -238,7 +238,7 @@ func (w *walk) receive(ctx context.Context, n ostree.ObjectName) ([]byte, error)
 
 // storeError says like libostree which file name makes an object unacceptable.
 func storeError(n ostree.ObjectName, err error) error {
-	if text, ok := ostree.Words(err); ok {
+	if text, ok := ostree.Words(err); ok && !errors.Is(err, ostree.ErrNoSpace) {
 		return &condition{n.String() + ": " + text, err}
 	}
 	return fmt.Errorf("store object %s: %w", n, err)
