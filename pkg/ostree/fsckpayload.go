@@ -43,7 +43,7 @@ func (f *fsck) payloadLink(link ObjectName) error {
 	if !ok {
 		return fmt.Errorf("%w: it leads to no object", ErrInvalid)
 	}
-	if _, bad := f.bad[file]; bad {
+	if f.isBad(file) {
 		return nil // that is what is to be mended
 	}
 	_, _, rc, err := f.r.openContent(f.r.objects, file.loosePath(f.r.mode), file)

@@ -41,6 +41,13 @@ func newFsck(r *Repo, o FsckOptions) *fsck {
 	return &fsck{r: r, o: o, have: map[ObjectName]struct{}{}, bad: map[ObjectName]int{}, stop: func() {}}
 }
 
+func (f *fsck) isBad(n ObjectName) bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	_, bad := f.bad[n]
+	return bad
+}
+
 func (f *fsck) report(x Finding) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
