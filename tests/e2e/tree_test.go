@@ -113,6 +113,7 @@ var changes = []struct {
 	{"home folders are below /var", "S5T", regexp.MustCompile(`^/etc/default/useradd$`)},
 	{"the version of the commit is added", "S5T", regexp.MustCompile(`^/usr/lib/os-release$`)},
 	{"the final layout links these to /var, /run or /sysroot", "L", regexp.MustCompile(`^/(home|media|mnt|opt|root|srv|tmp|usr/local)$`)},
+	{"the treefile names the default target", "L", regexp.MustCompile(`^/usr/lib/systemd/system/default\.target$`)},
 	{"mount points of the running system", "M", regexp.MustCompile(`^/(proc|sys)$`)},
 	{"/var, and what is linked there, is made at boot", "missing", regexp.MustCompile(`^/(var|opt|usr/local)(/|$)`)},
 }
@@ -142,21 +143,22 @@ func meant(line string) bool {
 func TestMeantIsStrict(t *testing.T) {
 	t.Parallel()
 	for line, want := range map[string]bool{
-		".......T.    /usr/bin/bash":               true,
-		"S.5....T.    /usr/bin/bash":               false,
-		".M.......    /usr/bin/sudo":               false,
-		"........P    /usr/bin/ping":               false,
-		"missing      /usr/bin/ls":                 false,
-		"missing     /var/lib/git":                 true,
-		"missing   c /etc/hosts":                   false,
-		"S.5....T.  c /etc/passwd":                 true,
-		"S.5....T.  c /etc/hosts":                  false,
-		"....L....    /home":                       true,
-		".....UG..    /home":                       false,
-		"garbage":                                  false,
-		"missing     /var/x (Permission denied)":   true,
-		"..?......    /usr/bin/su (unreadable)":    false,
-		".......T.  d /usr/share/doc/acl/with sp ": true,
+		".......T.    /usr/bin/bash":                          true,
+		"S.5....T.    /usr/bin/bash":                          false,
+		".M.......    /usr/bin/sudo":                          false,
+		"........P    /usr/bin/ping":                          false,
+		"missing      /usr/bin/ls":                            false,
+		"missing     /var/lib/git":                            true,
+		"missing   c /etc/hosts":                              false,
+		"S.5....T.  c /etc/passwd":                            true,
+		"S.5....T.  c /etc/hosts":                             false,
+		"....L....    /home":                                  true,
+		"....L....    /usr/lib/systemd/system/default.target": true,
+		".....UG..    /home":                                  false,
+		"garbage":                                             false,
+		"missing     /var/x (Permission denied)":              true,
+		"..?......    /usr/bin/su (unreadable)":               false,
+		".......T.  d /usr/share/doc/acl/with sp ":            true,
 	} {
 		if got := meant(line); got != want {
 			t.Errorf("meant(%q) = %v", line, got)
