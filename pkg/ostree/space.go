@@ -101,14 +101,16 @@ func (b *budget) take(size int64) error {
 // full names the repository where the disk is full before the reserve is used up:
 // some metadata is not held against it, and others write there, too.
 func (t *Txn) full(err error) error {
-	if !outOfSpace(err) {
+	if !DiskFull(err) {
 		return err
 	}
 	return fmt.Errorf("no space in %s: %w", t.budget.where, err)
 }
 
-func outOfSpace(err error) bool {
-	return errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT)
+// DiskFull reports an error for want of space: of the disk, of a quota, or because the
+// reserve of a repository would be used (ErrNoSpace).
+func DiskFull(err error) bool {
+	return errors.Is(err, ErrNoSpace) || errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT)
 }
 
 // sizeWords gives a number of blocks in bytes, with a unit of powers of 1000.

@@ -123,7 +123,7 @@ func (r *Repo) begin(ctx context.Context) (*Txn, error) {
 // end releases the staging directory. After a failure it stays for the next
 // transaction, unless the disk is full: then its space is what matters.
 func (t *Txn) end(failure error) error {
-	if failure == nil || errors.Is(failure, ErrNoSpace) || outOfSpace(failure) {
+	if failure == nil || DiskFull(failure) {
 		err := t.stage.drop(t.r)
 		t.r.dropExpired()
 		return err

@@ -12,7 +12,6 @@ import (
 	"os"
 	"strings"
 	"sync"
-	"syscall"
 	"time"
 
 	"github.com/hostctl/hostctl/internal/fsx"
@@ -84,7 +83,7 @@ func (p *parts) close(failure error) {
 	if p.dir == nil {
 		return
 	}
-	if errors.Is(failure, ostree.ErrNoSpace) || errors.Is(failure, syscall.ENOSPC) || errors.Is(failure, syscall.EDQUOT) {
+	if ostree.DiskFull(failure) {
 		entries, _ := p.dir.ReadDir(".")
 		for _, e := range entries {
 			if strings.HasPrefix(e.Name, partPrefix) && strings.HasSuffix(e.Name, partSuffix) && !e.IsDir() {
