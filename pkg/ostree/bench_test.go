@@ -6,7 +6,6 @@ import (
 	"context"
 	"os"
 	"path/filepath"
-	"syscall"
 	"testing"
 
 	"github.com/hostctl/hostctl/internal/testutil"
@@ -14,15 +13,8 @@ import (
 
 // cpuTime tells more than the clock where other work shares the machine.
 func cpuTime(b *testing.B) (stop func()) {
-	seconds := func() float64 {
-		var ru syscall.Rusage
-		if err := syscall.Getrusage(syscall.RUSAGE_SELF, &ru); err != nil {
-			b.Fatal(err)
-		}
-		return float64(ru.Utime.Nano()+ru.Stime.Nano()) / 1e9
-	}
-	before := seconds()
-	return func() { b.ReportMetric(seconds()-before, "cpu-s") }
+	before := testutil.CPUTime(b)
+	return func() { b.ReportMetric((testutil.CPUTime(b) - before).Seconds(), "cpu-s") }
 }
 
 // BenchmarkTree commits, commits again and checks out the directory that

@@ -14,9 +14,7 @@ import (
 	"runtime"
 	"slices"
 	"strings"
-	"syscall"
 	"testing"
-	"time"
 
 	"github.com/klauspost/compress/zstd"
 
@@ -184,12 +182,6 @@ func largeRepo(b *testing.B) rpmmd.Repo {
 	return rpmmd.Repo{ID: "large", BaseURLs: []string{dir}, Enabled: true, Priority: 99, Cost: 1000}
 }
 
-func cpuTime() time.Duration {
-	var u syscall.Rusage
-	_ = syscall.Getrusage(syscall.RUSAGE_SELF, &u)
-	return time.Duration(u.Utime.Nano() + u.Stime.Nano())
-}
-
 // BenchmarkDepsolve24750 is a whole run for a tree of about 250 packages whose
 // metadata was read before: reading the parsed lists, solving, ordering.
 func BenchmarkDepsolve24750(b *testing.B) {
@@ -201,12 +193,12 @@ func BenchmarkDepsolve24750(b *testing.B) {
 	}
 	for b.Loop() {
 		runtime.GC()
-		before := cpuTime()
+		before := testutil.CPUTime(b)
 		res, err := Depsolve(context.Background(), req, src)
 		if err != nil {
 			b.Fatal(err)
 		}
-		b.ReportMetric((cpuTime() - before).Seconds(), "cpu-s")
+		b.ReportMetric((testutil.CPUTime(b) - before).Seconds(), "cpu-s")
 		b.ReportMetric(float64(len(res.Packages)), "packages")
 		var s runtime.MemStats
 		runtime.ReadMemStats(&s)

@@ -10,9 +10,7 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
-	"syscall"
 	"testing"
-	"time"
 
 	"github.com/klauspost/compress/gzip"
 	"github.com/klauspost/compress/zstd"
@@ -62,15 +60,6 @@ func largeRepository(b *testing.B, compression string) string {
 	return dir
 }
 
-// cpuTime is what the process has used, which other programs do not distort.
-func cpuTime() time.Duration {
-	var u syscall.Rusage
-	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &u); err != nil {
-		return 0
-	}
-	return time.Duration(u.Utime.Nano() + u.Stime.Nano())
-}
-
 // BenchmarkLoad72000 reads the metadata of 72,000 packages from a local
 // repository: checksum, decompression, parsing.
 func BenchmarkLoad72000(b *testing.B) {
@@ -84,13 +73,13 @@ func BenchmarkLoad72000(b *testing.B) {
 					if from == "list" {
 						testutil.Must(b, cache.RemoveAll("parsed"))
 					}
-					before := cpuTime()
+					before := testutil.CPUTime(b)
 					m, err := Load(context.Background(), Repo{ID: "r", BaseURLs: []string{dir}}, cache, Options{})
 					if err != nil {
 						b.Fatal(err)
 					}
 					b.StopTimer()
-					b.ReportMetric((cpuTime() - before).Seconds(), "cpu-s")
+					b.ReportMetric((testutil.CPUTime(b) - before).Seconds(), "cpu-s")
 					var s runtime.MemStats
 					runtime.GC()
 					runtime.ReadMemStats(&s)

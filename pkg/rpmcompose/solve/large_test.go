@@ -6,9 +6,7 @@ import (
 	"fmt"
 	"math/rand"
 	"slices"
-	"syscall"
 	"testing"
-	"time"
 
 	"github.com/hostctl/hostctl/internal/testutil"
 	"github.com/hostctl/hostctl/pkg/rpmcompose/rpm"
@@ -74,22 +72,15 @@ func TestLargeRepository(t *testing.T) {
 	checkSolution(t, &p, sol)
 }
 
-// cpuTime is what the process has used, which other programs do not distort.
-func cpuTime() time.Duration {
-	var u syscall.Rusage
-	_ = syscall.Getrusage(syscall.RUSAGE_SELF, &u)
-	return time.Duration(u.Utime.Nano() + u.Stime.Nano())
-}
-
 func BenchmarkSolveLarge(b *testing.B) {
 	p := distribution(22_000)
 	for b.Loop() {
-		before := cpuTime()
+		before := testutil.CPUTime(b)
 		sol, err := solve.Solve(b.Context(), p)
 		if err != nil {
 			b.Fatal(err)
 		}
-		b.ReportMetric((cpuTime() - before).Seconds(), "cpu-s")
+		b.ReportMetric((testutil.CPUTime(b) - before).Seconds(), "cpu-s")
 		b.ReportMetric(float64(len(sol.Packages)), "packages")
 	}
 }
