@@ -116,7 +116,7 @@ func Reset(ctx context.Context, defaults, current *fsx.Dir, name string) (saved 
 // touches reports whether a change is at a name, below it or, as its removal, above it.
 func touches(changes []Change, name string) bool {
 	for _, c := range changes {
-		if c.Path == name || strings.HasPrefix(c.Path, name+"/") || c.Kind == Removed && strings.HasPrefix(name, c.Path+"/") {
+		if within(c.Path, name) || c.Kind == Removed && within(name, c.Path) {
 			return true
 		}
 	}
@@ -172,7 +172,7 @@ func copyDefault(ctx context.Context, defaults, current *fsx.Dir, name, dest str
 	}
 	cp := copier{current: defaults, target: current, freshTimes: true}
 	for _, c := range Plan(nil, s, nil) {
-		if c.Path != name && !strings.HasPrefix(c.Path, name+"/") {
+		if !within(c.Path, name) {
 			continue // the directories above
 		}
 		c.Dest = dest + strings.TrimPrefix(c.Path, name)

@@ -52,9 +52,12 @@ func (pol Policy) Compare(ctx context.Context, base, current, next *fsx.Dir) ([]
 func (pol Policy) replaces(name string) bool {
 	return slices.ContainsFunc(pol.Replace, func(r string) bool {
 		r = path.Clean(strings.TrimPrefix(r, "/"))
-		return r == "." || name == r || strings.HasPrefix(name, r+"/")
+		return r == "." || within(name, r)
 	})
 }
+
+// within reports whether a name is a path or below it.
+func within(name, at string) bool { return name == at || strings.HasPrefix(name, at+"/") }
 
 // settle completes a change whose local side, of node c, would win.
 func (p *planner) settle(ch *Change, c Node) {
