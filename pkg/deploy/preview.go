@@ -77,18 +77,16 @@ func (s *Sysroot) previewEtc(ctx context.Context, t repoTree, merge *Deployment)
 	if err != nil {
 		return EtcReport{}, err
 	}
-	trees := []etcmerge.Tree{{}, {}, {Snapshot: next}}
-	for i, name := range []string{merge.Dir() + "/usr/etc", merge.Dir() + "/etc"} {
-		dir, err := s.dir.OpenDir(name)
-		if err != nil {
+	e, err := s.OpenEtc(*merge)
+	if err != nil {
+		return EtcReport{}, err
+	}
+	defer func() { _ = e.Close() }()
+	trees := []etcmerge.Tree{{Dir: e.Defaults}, {Dir: e.Live}, {Snapshot: next}}
+	for i, t := range trees[:2] {
+		if trees[i].Snapshot, err = etcmerge.Scan(ctx, t.Dir); err != nil {
 			return EtcReport{}, err
 		}
-		defer dir.Close()
-		snap, err := etcmerge.Scan(ctx, dir)
-		if err != nil {
-			return EtcReport{}, err
-		}
-		trees[i] = etcmerge.Tree{Dir: dir, Snapshot: snap}
 	}
 	if err := etcmerge.Hash(ctx, trees...); err != nil {
 		return EtcReport{}, err
