@@ -89,5 +89,11 @@ func TestDeploymentVerbs(t *testing.T) {
 	if out := testutil.Run(t, "cat", root+"/boot/loader/entries/ostree-2.conf"); !strings.Contains(out, "options root=LABEL=x console=ttyS9 ostree=") {
 		t.Error(out)
 	}
-	testutil.Run(t, "ostree", "admin", "status", "--sysroot="+root)
+	testutil.Run(t, "ostree", "refs", "--repo="+root+"/ostree/repo", "--create=other", "main")
+	call(t, root, 0, "rebase", "other")
+	if out := testutil.Run(t, "ostree", "admin", "status", "--sysroot="+root); !strings.Contains(out, "origin refspec: other\n") {
+		t.Error(out)
+	}
+	call(t, root, 1, "rebase", "absent:")
+	call(t, root, 1, "rebase", "r:../x")
 }

@@ -54,7 +54,7 @@ beside the running one and boots into it at the next restart. /etc keeps your
 changes, /var is never touched, and the tree before stays for a rollback.`,
 	}, codes())
 	cmd.PersistentFlags().StringVar(&a.sysroot, "sysroot", "/", "root of the system to work on; a folder other than / is changed at once, not staged")
-	cmd.AddCommand(a.statusCmd(), a.upgradeCmd(), a.rollbackCmd(), a.deployCmd(), a.kargsCmd(), a.pinCmd(), a.undeployCmd(), a.setDefaultCmd(), a.unlockCmd(), a.cleanupCmd(), a.configDiffCmd(), a.configResetCmd(), a.fsckCmd(), a.installCmd(), ostreecli.Command(), a.internalCmd())
+	cmd.AddCommand(a.statusCmd(), a.upgradeCmd(), a.rollbackCmd(), a.deployCmd(), a.rebaseCmd(), a.kargsCmd(), a.pinCmd(), a.undeployCmd(), a.setDefaultCmd(), a.unlockCmd(), a.cleanupCmd(), a.configDiffCmd(), a.configResetCmd(), a.fsckCmd(), a.installCmd(), ostreecli.Command(), a.internalCmd())
 	return cmd
 }
 

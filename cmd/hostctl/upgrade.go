@@ -142,6 +142,9 @@ func (a *app) printTarget(res upgrade.Result) {
 	if res.New.EndOfLife != "" {
 		fmt.Fprintf(a.Out, "End of life: %s\n", res.New.EndOfLife)
 	}
+	if res.New.EndOfLifeRebase != "" {
+		fmt.Fprintf(a.Out, "The branch goes on as %s: run \"hostctl rebase %[1]s\"\n", res.New.EndOfLifeRebase)
+	}
 }
 
 func (a *app) printResult(res upgrade.Result) {

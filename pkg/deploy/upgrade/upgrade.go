@@ -68,16 +68,17 @@ func Upgrade(ctx context.Context, s *deploy.Sysroot, o Options) (Result, error) 
 	})
 }
 
-// Rebase follows refspec ([REMOTE:]REF) from now on and moves to its newest
-// commit.
-func Rebase(ctx context.Context, s *deploy.Sysroot, refspec string, o Options) (Result, error) {
+// Rebase follows another ref from now on and moves to its newest commit. spec is
+// REMOTE:REF; REF for one of the same remote; REMOTE: for the same ref of another
+// remote; :REF for one of the repository itself.
+func Rebase(ctx context.Context, s *deploy.Sysroot, spec string, o Options) (Result, error) {
 	o.AllowDowngrade = true // another ref has another history
-	return locked(ctx, s, "rebase to "+refspec, func(l *deploy.Locked) (*job, error) {
-		j, err := start(ctx, s, o, refspec)
+	return locked(ctx, s, "rebase to "+spec, func(l *deploy.Locked) (*job, error) {
+		j, err := start(ctx, s, o, spec)
 		if err != nil {
 			return j, err
 		}
-		j.origin = j.origin.WithRefspec(refspec).WithOverrideCommit(ostree.Checksum{})
+		j.origin = j.origin.WithRefspec(j.res.Refspec).WithOverrideCommit(ostree.Checksum{})
 		commit, err := j.pull(ctx, pull.Request{Refs: []string{j.ref}})
 		if err != nil {
 			return j, err
@@ -127,8 +128,9 @@ func locked(ctx context.Context, s *deploy.Sysroot, what string, fn func(*deploy
 	return res, nil
 }
 
-// start reads the state and the origin. refspec overrides the origin's.
-func start(ctx context.Context, s *deploy.Sysroot, o Options, refspec string) (*job, error) {
+// start reads the state and the origin. spec, where given, names another ref than
+// the origin's, see retarget.
+func start(ctx context.Context, s *deploy.Sysroot, o Options, spec string) (*job, error) {
 	j := &job{s: s, o: o}
 	var err error
 	if j.st, err = s.Load(ctx); err != nil {
@@ -148,8 +150,11 @@ func start(ctx context.Context, s *deploy.Sysroot, o Options, refspec string) (*
 		return nil, fmt.Errorf("stateroot %s: %w", j.stateroot, ErrNoDeployment)
 	}
 	j.origin = j.from.Origin.Successor()
-	if refspec == "" {
-		refspec = j.origin.Refspec()
+	refspec := j.origin.Refspec()
+	if spec != "" {
+		if refspec, err = retarget(refspec, spec); err != nil {
+			return nil, err
+		}
 	}
 	if refspec == "" {
 		return nil, fmt.Errorf("%s: %w", j.from.Name(), ErrNoOrigin)
