@@ -13,7 +13,7 @@ export PATH := $(CURDIR)/build/go/bin:$(PATH):/usr/local/go/bin:/usr/sbin:/sbin
 LDFLAGS := -s -w -X github.com/hostctl/hostctl/internal/version.Version=$(VERSION)
 BUILD   := $(GO) build -trimpath -buildvcs=false -ldflags "$(LDFLAGS)"
 
-.PHONY: all build setup-build setup-compose setup-test setup-bench demo demo-quick test unit race vet lint interop libostree ostree-tests bench-ostree bench-compose fuzz vm crash-vm install rpmroot rpm clean
+.PHONY: all build setup-build setup-compose setup-test setup-bench demo demo-quick test unit race vet lint interop libostree ostree-tests bench-ostree bench-compose fuzz vm crash-vm install install-compose rpmroot rpm clean
 
 all: build
 
@@ -45,9 +45,24 @@ install:
 	install -Dm0644 dist/dbus/org.projectatomic.rpmostree1.service $(DESTDIR)$(PREFIX)/share/dbus-1/system-services/org.projectatomic.rpmostree1.service
 	install -Dm0644 dist/systemd/hostctl.tmpfiles.conf $(DESTDIR)$(PREFIX)/lib/tmpfiles.d/hostctl.conf
 	install -Dm0644 dist/dracut/prepare-root.conf $(DESTDIR)$(PREFIX)/lib/ostree/prepare-root.conf
-	mkdir -p $(DESTDIR)$(PREFIX)/share/man/man8 $(DESTDIR)$(PREFIX)/share/bash-completion/completions
+	mkdir -p $(DESTDIR)$(PREFIX)/share/man/man8
 	$(B)/hostctl internal man $(DESTDIR)$(PREFIX)/share/man/man8
-	$(B)/hostctl completion bash > $(DESTDIR)$(PREFIX)/share/bash-completion/completions/hostctl
+	$(call completions,hostctl)
+
+# The composer, which hosts do not need.
+install-compose:
+	install -Dm0755 $(B)/compose-server $(DESTDIR)$(PREFIX)/bin/compose-server
+	mkdir -p $(DESTDIR)$(PREFIX)/share/man/man8
+	$(B)/compose-server internal man $(DESTDIR)$(PREFIX)/share/man/man8
+	$(call completions,compose-server)
+
+# Where bash, zsh and fish look for the completion of $(1).
+define completions
+@mkdir -p $(addprefix $(DESTDIR)$(PREFIX)/share/,bash-completion/completions zsh/site-functions fish/vendor_completions.d)
+$(B)/$(1) completion bash > $(DESTDIR)$(PREFIX)/share/bash-completion/completions/$(1)
+$(B)/$(1) completion zsh > $(DESTDIR)$(PREFIX)/share/zsh/site-functions/_$(1)
+$(B)/$(1) completion fish > $(DESTDIR)$(PREFIX)/share/fish/vendor_completions.d/$(1).fish
+endef
 
 demo: setup-compose rpmroot
 	@$(GO) run ./tests/demo
