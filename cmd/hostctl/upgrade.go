@@ -12,6 +12,7 @@ import (
 	"github.com/hostctl/hostctl/cmd/internal/cli"
 	"github.com/hostctl/hostctl/pkg/deploy"
 	"github.com/hostctl/hostctl/pkg/deploy/upgrade"
+	"github.com/hostctl/hostctl/pkg/rpmcompose/pkglist"
 )
 
 type upgradeFlags struct {
@@ -160,7 +161,7 @@ func (a *app) printResult(res upgrade.Result) {
 }
 
 // printPackages lists how the packages differ, as rpm-ostree does.
-func (a *app) printPackages(d *upgrade.PackageDiff) {
+func (a *app) printPackages(d *pkglist.Diff) {
 	if d == nil {
 		fmt.Fprintln(a.Out, "The package difference is not known: a commit has no package list.")
 		return
@@ -168,7 +169,7 @@ func (a *app) printPackages(d *upgrade.PackageDiff) {
 	if d.Empty() {
 		fmt.Fprintln(a.Out, "No package differs.")
 	}
-	pairs := func(title string, list []upgrade.Pair) {
+	pairs := func(title string, list []pkglist.Pair) {
 		for i, p := range list {
 			if i == 0 {
 				fmt.Fprintf(a.Out, "%s (%d):\n", title, len(list))
@@ -176,7 +177,7 @@ func (a *app) printPackages(d *upgrade.PackageDiff) {
 			fmt.Fprintf(a.Out, "  %s %s -> %s\n", p.Old.Name, p.Old.Version(), p.New.Version())
 		}
 	}
-	single := func(title string, list []upgrade.Package) {
+	single := func(title string, list []pkglist.Package) {
 		for i, p := range list {
 			if i == 0 {
 				fmt.Fprintf(a.Out, "%s (%d):\n", title, len(list))

@@ -23,6 +23,7 @@ import (
 	"github.com/hostctl/hostctl/pkg/deploy"
 	"github.com/hostctl/hostctl/pkg/ostree"
 	"github.com/hostctl/hostctl/pkg/ostree/pull"
+	"github.com/hostctl/hostctl/pkg/rpmcompose/pkglist"
 )
 
 // Conditions that callers test for.
@@ -71,7 +72,7 @@ type Result struct {
 	New       Commit `json:"new"`
 	Unchanged bool   `json:"unchanged"` // there is nothing to do
 	// Packages is nil where a commit lacks a package list.
-	Packages *PackageDiff `json:"packages,omitempty"`
+	Packages *pkglist.Diff `json:"packages,omitempty"`
 
 	Staged     bool               `json:"staged,omitempty"`
 	Deployment *deploy.Deployment `json:"deployment,omitempty"`

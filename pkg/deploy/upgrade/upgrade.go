@@ -14,6 +14,7 @@ import (
 	"github.com/hostctl/hostctl/pkg/deploy"
 	"github.com/hostctl/hostctl/pkg/ostree"
 	"github.com/hostctl/hostctl/pkg/ostree/pull"
+	"github.com/hostctl/hostctl/pkg/rpmcompose/pkglist"
 )
 
 // job is one operation under way.
@@ -230,7 +231,7 @@ func (j *job) compare(commit ostree.Checksum) (err error) {
 		return err
 	}
 	j.res.Unchanged = commit == j.from.Checksum
-	j.res.Packages, err = diffCommits(j.s.Repo(), j.from.Checksum, commit)
+	j.res.Packages, err = pkglist.CompareCommits(j.s.Repo(), j.from.Checksum, commit)
 	return err
 }
 

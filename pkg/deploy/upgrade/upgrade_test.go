@@ -24,6 +24,8 @@ import (
 	"github.com/hostctl/hostctl/pkg/ostree"
 	"github.com/hostctl/hostctl/pkg/ostree/gvariant"
 	"github.com/hostctl/hostctl/pkg/ostree/pull"
+	"github.com/hostctl/hostctl/pkg/rpmcompose/pkglist"
+	"github.com/hostctl/hostctl/pkg/rpmcompose/rpm"
 )
 
 // server is an archive repository behind HTTP.
@@ -85,7 +87,7 @@ func (s *server) commit(branch, v string, at uint64, packages ...string) ostree.
 		c := ostree.Commit{Timestamp: clock + at, RootTree: root, RootMeta: meta}
 		c.Metadata.Set("version", gvariant.String(v))
 		c.Metadata.Set("ostree.ref-binding", gvariant.Strings([]string{branch}))
-		c.Metadata.Set(pkglistKey, gvariant.Array("(sssss)", rows...))
+		c.Metadata.Set("rpmostree.rpmdb.pkglist", gvariant.Array("(sssss)", rows...))
 		if parent, err := s.repo.ReadRef(branch); err == nil {
 			c.Parent = parent
 		}
@@ -167,8 +169,14 @@ func TestUpgrade(t *testing.T) {
 	if err != nil || res.Unchanged || res.New.Checksum != c2 || res.New.Version != "2" || res.Current.Checksum != c1 || res.Pull.Content != 0 {
 		t.Fatalf("%v %+v", err, res)
 	}
-	if got, want := show(*res.Packages), "up a-1-1.x86_64>a-2-1.x86_64 down b-1:2-1.x86_64>b-9-1.x86_64 del gone-1-1.x86_64 add fresh-1-1.x86_64"; got != want {
-		t.Fatal(got)
+	want := pkglist.Diff{
+		Upgraded:   []pkglist.Pair{{Old: pkg("a", 0, "1"), New: pkg("a", 0, "2")}},
+		Downgraded: []pkglist.Pair{{Old: pkg("b", 1, "2"), New: pkg("b", 0, "9")}},
+		Removed:    []pkglist.Package{pkg("gone", 0, "1")},
+		Added:      []pkglist.Package{pkg("fresh", 0, "1")},
+	}
+	if d := cmp.Diff(want, *res.Packages); d != "" {
+		t.Fatal(d)
 	}
 	if got := h.versions(); got != "1" {
 		t.Fatal(got)
@@ -311,67 +319,6 @@ func TestConflictRefused(t *testing.T) {
 	}
 }
 
-func show(d PackageDiff) string {
-	var out []string
-	for _, p := range d.Upgraded {
-		out = append(out, "up "+p.Old.String()+">"+p.New.String())
-	}
-	for _, p := range d.Downgraded {
-		out = append(out, "down "+p.Old.String()+">"+p.New.String())
-	}
-	for _, p := range d.Removed {
-		out = append(out, "del "+p.String())
-	}
-	for _, p := range d.Added {
-		out = append(out, "add "+p.String())
-	}
-	return strings.Join(out, " ")
-}
-
-func parse(t *testing.T, list string) []Package {
-	t.Helper()
-	var rows []gvariant.Value
-	for p := range strings.SplitSeq(list, ",") {
-		if f := strings.Fields(p); len(f) == 5 {
-			rows = append(rows, gvariant.Tuple(gvariant.String(f[0]), gvariant.String(f[1]), gvariant.String(f[2]), gvariant.String(f[3]), gvariant.String(f[4])))
-		}
-	}
-	var c ostree.Commit
-	c.Metadata.Set(pkglistKey, gvariant.Array("(sssss)", rows...))
-	out, ok, err := Packages(c)
-	if !ok || err != nil {
-		t.Fatal(ok, err)
-	}
-	return out
-}
-
-func TestDiffPackages(t *testing.T) {
-	t.Parallel()
-	for _, c := range []struct{ from, to, want string }{
-		{"a 0 1 1 n", "a 0 1 1 n", ""},
-		{"a 0 1.9 1 n", "a 0 1.10 1 n", "up a-1.9-1.n>a-1.10-1.n"},
-		{"a 0 1~rc1 1 n", "a 0 1 1 n", "up a-1~rc1-1.n>a-1-1.n"},
-		{"a 1 1 1 n", "a 0 2 1 n", "down a-1:1-1.n>a-2-1.n"},
-		{"l 0 1 1 x86_64,l 0 1 1 i686", "l 0 2 1 x86_64,l 0 2 1 i686", "up l-1-1.i686>l-2-1.i686 up l-1-1.x86_64>l-2-1.x86_64"},
-		{"l 0 1 1 x86_64,l 0 1 1 i686", "l 0 2 1 x86_64", "up l-1-1.x86_64>l-2-1.x86_64 del l-1-1.i686"},
-		{"a 0 1 1 noarch", "a 0 2 1 x86_64", "up a-1-1.noarch>a-2-1.x86_64"},
-		{"a 0 1 1 noarch", "a 0 1 1 x86_64", "del a-1-1.noarch add a-1-1.x86_64"},
-		{"k 0 1 1 n,k 0 2 1 n", "k 0 2 1 n,k 0 3 1 n", "up k-1-1.n>k-3-1.n"},
-		{"k 0 1 1 n,k 0 2 1 n", "k 0 3 1 n", "del k-1-1.n del k-2-1.n add k-3-1.n"},
-		{"", "b 0 1 1 n,a 0 1 1 n", "add a-1-1.n add b-1-1.n"},
-	} {
-		d := DiffPackages(parse(t, c.from), parse(t, c.to))
-		if got := show(d); got != c.want {
-			t.Errorf("%s → %s: %s, want %s", c.from, c.to, got, c.want)
-		}
-		back := DiffPackages(parse(t, c.to), parse(t, c.from))
-		if len(back.Upgraded) != len(d.Downgraded) || len(back.Added) != len(d.Removed) {
-			t.Errorf("%s → %s: not symmetric: %s", c.from, c.to, show(back))
-		}
-	}
-	var bad ostree.Commit
-	bad.Metadata.Set(pkglistKey, gvariant.String("x"))
-	if _, _, err := Packages(bad); !errors.Is(err, ErrPackageList) {
-		t.Error(err)
-	}
+func pkg(name string, epoch uint32, version string) pkglist.Package {
+	return pkglist.Package{Name: name, EVR: rpm.EVR{Epoch: epoch, HasEpoch: epoch != 0, Version: version, Release: "1"}, Arch: "x86_64"}
 }

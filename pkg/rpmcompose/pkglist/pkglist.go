@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 
-package upgrade
+// Package pkglist reads the package list that a composed commit carries and
+// tells how two such lists differ.
+package pkglist
 
 import (
 	"cmp"
@@ -13,12 +15,12 @@ import (
 	"github.com/hostctl/hostctl/pkg/rpmcompose/rpm"
 )
 
-// pkglistKey is the commit metadata that lists the packages of a tree, a(sssss):
+// metadataKey is the commit metadata that lists the packages of a tree, a(sssss):
 // name, epoch, version, release, architecture.
-const pkglistKey = "rpmostree.rpmdb.pkglist"
+const metadataKey = "rpmostree.rpmdb.pkglist"
 
-// ErrPackageList reports a package list that cannot be read.
-var ErrPackageList = errors.New("invalid package list in the commit")
+// ErrInvalid reports a package list that cannot be read.
+var ErrInvalid = errors.New("invalid package list in the commit")
 
 // Package is one package of a tree.
 type Package struct {
@@ -48,8 +50,8 @@ type Pair struct {
 	New Package `json:"new"`
 }
 
-// PackageDiff is how the packages of two trees differ, each list sorted by name.
-type PackageDiff struct {
+// Diff is how the packages of two trees differ, each list sorted by name.
+type Diff struct {
 	Upgraded   []Pair    `json:"upgraded,omitempty"`
 	Downgraded []Pair    `json:"downgraded,omitempty"`
 	Removed    []Package `json:"removed,omitempty"`
@@ -57,18 +59,18 @@ type PackageDiff struct {
 }
 
 // Empty reports that the trees have the same packages.
-func (d PackageDiff) Empty() bool {
+func (d Diff) Empty() bool {
 	return len(d.Upgraded)+len(d.Downgraded)+len(d.Removed)+len(d.Added) == 0
 }
 
-// Packages reads the package list of a commit; ok is false where it has none.
-func Packages(c ostree.Commit) (list []Package, ok bool, err error) {
-	v, ok := c.Metadata.Get(pkglistKey)
+// Read gives the package list of a commit; ok is false where it has none.
+func Read(c ostree.Commit) (list []Package, ok bool, err error) {
+	v, ok := c.Metadata.Get(metadataKey)
 	if !ok {
 		return nil, false, nil
 	}
 	if v.Type() != "a(sssss)" {
-		return nil, false, fmt.Errorf("%w: type %s", ErrPackageList, v.Type())
+		return nil, false, fmt.Errorf("%w: type %s", ErrInvalid, v.Type())
 	}
 	for _, row := range v.Children() {
 		var f [5]string
@@ -79,7 +81,7 @@ func Packages(c ostree.Commit) (list []Package, ok bool, err error) {
 		if f[1] != "" && f[1] != "0" {
 			epoch, err := strconv.ParseUint(f[1], 10, 32)
 			if err != nil {
-				return nil, false, fmt.Errorf("%w: epoch %q of %s", ErrPackageList, f[1], p.Name)
+				return nil, false, fmt.Errorf("%w: epoch %q of %s", ErrInvalid, f[1], p.Name)
 			}
 			p.EVR.Epoch, p.EVR.HasEpoch = uint32(epoch), true
 		}
@@ -88,7 +90,9 @@ func Packages(c ostree.Commit) (list []Package, ok bool, err error) {
 	return list, true, nil
 }
 
-func diffCommits(repo *ostree.Repo, from, to ostree.Checksum) (*PackageDiff, error) {
+// CompareCommits compares the lists of two commits of a repository; nil where a
+// commit is absent or has no list.
+func CompareCommits(repo *ostree.Repo, from, to ostree.Checksum) (*Diff, error) {
 	var lists [2][]Package
 	for i, sum := range []ostree.Checksum{from, to} {
 		c, err := repo.LoadCommit(sum)
@@ -98,7 +102,7 @@ func diffCommits(repo *ostree.Repo, from, to ostree.Checksum) (*PackageDiff, err
 		if err != nil {
 			return nil, err
 		}
-		list, ok, err := Packages(c)
+		list, ok, err := Read(c)
 		if err != nil {
 			return nil, fmt.Errorf("commit %s: %w", sum, err)
 		}
@@ -107,17 +111,17 @@ func diffCommits(repo *ostree.Repo, from, to ostree.Checksum) (*PackageDiff, err
 		}
 		lists[i] = list
 	}
-	d := DiffPackages(lists[0], lists[1])
+	d := Compare(lists[0], lists[1])
 	return &d, nil
 }
 
-// DiffPackages compares two package lists. A package is paired with the one of
+// Compare compares two package lists. A package is paired with the one of
 // the same name and architecture; failing that, where a name occurs once on
 // either side, with the one of another architecture. Names that may be
 // installed in several versions at once, as kernels are, are paired only if one
 // version is left over on either side, and count as removed and added otherwise.
-func DiffPackages(from, to []Package) PackageDiff {
-	var d PackageDiff
+func Compare(from, to []Package) Diff {
+	var d Diff
 	removed, added := without(from, to), without(to, from)
 	byArch := func(p Package) string { return p.Name + "\x00" + p.Arch }
 	removed, added = d.pair(removed, added, byArch)
@@ -148,7 +152,7 @@ func without(a, b []Package) []Package {
 
 // pair moves packages whose key occurs once on either side into Upgraded or
 // Downgraded and returns the rest.
-func (d *PackageDiff) pair(removed, added []Package, key func(Package) string) (r, a []Package) {
+func (d *Diff) pair(removed, added []Package, key func(Package) string) (r, a []Package) {
 	before, after := group(removed, key), group(added, key)
 	for _, old := range removed {
 		k := key(old)
