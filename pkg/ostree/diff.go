@@ -4,7 +4,7 @@ package ostree
 
 import (
 	"context"
-	"path"
+	"fmt"
 	"slices"
 	"strings"
 )
@@ -43,53 +43,81 @@ type Change struct {
 // them, the entries of a directory in byte order; everything below an added or
 // removed directory is listed.
 func (r *Repo) Diff(ctx context.Context, a, b Checksum) ([]Change, error) {
-	old, err := r.Lookup(a, "/")
+	return DiffTrees(ctx, r, a, r, b)
+}
+
+// maxDiffBytes bounds what the changes between two trees take in memory.
+const maxDiffBytes = 1 << 30
+
+// DiffTrees is [Repo.Diff] for commits of two repositories, which may be the same.
+func DiffTrees(ctx context.Context, ra *Repo, a Checksum, rb *Repo, b Checksum) ([]Change, error) {
+	old, err := ra.Lookup(a, "/")
 	if err != nil {
 		return nil, err
 	}
-	next, err := r.Lookup(b, "/")
+	next, err := rb.Lookup(b, "/")
 	if err != nil {
 		return nil, err
 	}
-	d := &differ{r: r, ctx: ctx}
-	err = d.both(old, next)
+	d := &differ{ctx: ctx, left: maxTreeEntries, room: maxDiffBytes}
+	err = d.both(diffNode{ra, old, 0}, diffNode{rb, next, 0})
 	return d.changes, err
 }
 
 type differ struct {
-	r       *Repo
 	ctx     context.Context
 	changes []Change
+	// left bounds the entries that are read: subtrees may be shared, so that a few
+	// objects make a tree without end.
+	left, room int
 }
 
-// children gives the entries of a directory in byte order; none for the zero
-// Node and for files.
-func (d *differ) children(n Node) ([]Node, error) {
+// record keeps a change. Its cost besides the path is roughly that of two nodes.
+func (d *differ) record(c Change) error {
+	if d.room -= len(c.Path) + 256; d.room < 0 {
+		return fmt.Errorf("compare %s: %w: too many differences", clip(c.Path), ErrInvalid)
+	}
+	d.changes = append(d.changes, c)
+	return nil
+}
+
+// diffNode is a path of one side.
+type diffNode struct {
+	r *Repo
+	Node
+	depth int
+}
+
+// children gives the entries of a directory in byte order; none for files.
+func (d *differ) children(n diffNode) ([]diffNode, error) {
 	if !n.IsDir {
 		return nil, nil
 	}
-	t, err := d.r.LoadDirTree(n.Tree)
+	list, err := n.r.Children(n.Node)
 	if err != nil {
 		return nil, err
 	}
-	var out []Node
-	for _, f := range t.Files {
-		out = append(out, Node{Path: path.Join(n.Path, f.Name), File: f.Checksum})
+	d.left -= len(list)
+	if n.depth > maxTreeDepth || d.left < 0 {
+		return nil, fmt.Errorf("compare %s: %w: tree too deep or too large", clip(n.Path), ErrInvalid)
 	}
-	for _, s := range t.Dirs {
-		out = append(out, Node{Path: path.Join(n.Path, s.Name), IsDir: true, Tree: s.Tree, Meta: s.Meta})
+	slices.SortFunc(list, func(x, y Node) int { return strings.Compare(x.Path, y.Path) })
+	out := make([]diffNode, len(list))
+	for i, sub := range list {
+		out[i] = diffNode{n.r, sub, n.depth + 1}
 	}
-	slices.SortFunc(out, func(x, y Node) int { return strings.Compare(x.Path, y.Path) })
 	return out, nil
 }
 
 // both compares two nodes of one path.
-func (d *differ) both(old, next Node) error {
+func (d *differ) both(old, next diffNode) error {
 	if err := d.ctx.Err(); err != nil {
 		return err
 	}
 	if old.IsDir != next.IsDir || old.File != next.File || old.Meta != next.Meta {
-		d.changes = append(d.changes, Change{next.Path, Modified, old, next})
+		if err := d.record(Change{next.Path, Modified, old.Node, next.Node}); err != nil {
+			return err
+		}
 	}
 	if old.IsDir && next.IsDir && old.Tree == next.Tree {
 		return nil
@@ -98,7 +126,7 @@ func (d *differ) both(old, next Node) error {
 }
 
 // lists merges the sorted entries of two directories.
-func (d *differ) lists(old, next Node) error {
+func (d *differ) lists(old, next diffNode) error {
 	olds, err := d.children(old)
 	if err != nil {
 		return err
@@ -127,14 +155,19 @@ func (d *differ) lists(old, next Node) error {
 }
 
 // one records a node and all below it.
-func (d *differ) one(n Node, kind ChangeKind) error {
+func (d *differ) one(n diffNode, kind ChangeKind) error {
+	if err := d.ctx.Err(); err != nil {
+		return err
+	}
 	c := Change{Path: n.Path, Kind: kind}
 	if kind == Added {
-		c.New = n
+		c.New = n.Node
 	} else {
-		c.Old = n
+		c.Old = n.Node
 	}
-	d.changes = append(d.changes, c)
+	if err := d.record(c); err != nil {
+		return err
+	}
 	list, err := d.children(n)
 	if err != nil {
 		return err

@@ -186,6 +186,65 @@ func TestDiff(t *testing.T) {
 	}
 }
 
+func TestDiffOfTwoRepositories(t *testing.T) {
+	t.Parallel()
+	ra, rb := newTestRepo(t, ModeArchive), newTestRepo(t, ModeBareUser)
+	a := commitFiles(t, ra, "a", Checksum{}, map[string]string{"same": "1", "gone": "3"})
+	b := commitFiles(t, rb, "b", Checksum{}, map[string]string{"same": "1", "new": "3"})
+	changes, err := DiffTrees(t.Context(), ra, a, rb, b)
+	if err != nil || len(changes) != 2 || changes[0].Path != "/gone" || changes[1].Path != "/new" {
+		t.Errorf("%v %v", changes, err)
+	}
+}
+
+// Sixty objects make a tree of more paths than anything can hold.
+func TestDiffOfATreeWithoutEnd(t *testing.T) {
+	t.Parallel()
+	r := newTestRepo(t, ModeArchive)
+	empty := commitFiles(t, r, "a", Checksum{}, nil)
+	var wide Checksum
+	_, err := r.Update(t.Context(), func(ctx context.Context, tx *Txn) error {
+		c, err := r.LoadCommit(empty)
+		if err != nil {
+			return err
+		}
+		tree := DirTree{}
+		for range 60 {
+			data, err := tree.Marshal()
+			if err != nil {
+				return err
+			}
+			sum, err := tx.WriteMetadata(ctx, TypeDirTree, data)
+			if err != nil {
+				return err
+			}
+			sub := TreeDir{Tree: sum, Meta: c.RootMeta}
+			tree = DirTree{}
+			for _, sub.Name = range []string{"a", "b", "c"} {
+				tree.Dirs = append(tree.Dirs, sub)
+			}
+			c.RootTree = sum
+		}
+		wide, err = tx.WriteCommit(ctx, c)
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	d := &differ{ctx: t.Context(), left: 1 << 12, room: 1 << 20}
+	n, err := r.Lookup(wide, "/")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := d.one(diffNode{r, n, 0}, Added); !errors.Is(err, ErrInvalid) {
+		t.Errorf("by number: %v", err)
+	}
+	d = &differ{ctx: t.Context(), left: 1 << 30, room: 1 << 16}
+	if err := d.one(diffNode{r, n, 0}, Added); !errors.Is(err, ErrInvalid) {
+		t.Errorf("by size: %v", err)
+	}
+}
+
 // A repository with a summary serves ostree over HTTP.
 func TestInteropPull(t *testing.T) {
 	t.Parallel()
