@@ -73,18 +73,28 @@ func (m *Metadata) load(ctx context.Context) (err error) {
 	if m.Packages, err = m.readParsed(primary); err == nil {
 		return nil
 	}
-	data, err := m.readText(ctx, "primary")
+	return m.readPrimary(ctx, primary)
+}
+
+// readPrimary reads the list of packages while it is decompressed, and keeps its parsed form.
+func (m *Metadata) readPrimary(ctx context.Context, l list) error {
+	text, err := m.openList(ctx, "primary")
 	if err != nil {
 		return err
 	}
-	m.Packages, err = ParsePrimary(data, m.Repo.ID)
+	defer text.Close()
+	again := func() ([]byte, error) { return m.readText(ctx, "primary") }
+	form, err := readPrimary(text, again, partSize)
 	if err != nil {
-		return fmt.Errorf("%s: %w", primary.location, err)
+		return fmt.Errorf("%s: read primary list: %w", l.location, err)
 	}
-	if len(data) >= minParsed {
-		m.keepParsed(primary)
+	var kept sync.WaitGroup
+	if text.n >= minParsed && len(form) <= maxParsed {
+		kept.Go(func() { m.keepParsed(l, form) })
 	}
-	return nil
+	m.Packages, err = decodeParsedBody(form[parsedDigestEnd:], m.Repo.ID)
+	kept.Wait()
+	return err
 }
 
 // minParsed is the size of a list that is worth keeping in its parsed form, in bytes.
@@ -103,14 +113,14 @@ func (m *Metadata) readParsed(l list) ([]Package, error) {
 }
 
 // keepParsed writes the parsed form. That the disk is full, say, is no reason to fail: it only saves time.
-func (m *Metadata) keepParsed(l list) {
-	data, ok := encodeParsed(m.Packages)
-	if !ok || m.cache == nil {
+func (m *Metadata) keepParsed(l list, form []byte) {
+	if m.cache == nil {
 		return
 	}
+	sealParsed(form)
 	err := m.cache.MkdirAll("parsed", 0o755)
 	if err == nil {
-		err = m.cache.WriteFileAtomic(parsedName(l.checksum), data, 0o644)
+		err = m.cache.WriteFileAtomic(parsedName(l.checksum), form, 0o644)
 	}
 	if err != nil && m.options.Log != nil {
 		m.options.Log.Debug("parsed list is not kept", "repository", m.Repo.ID, "error", err)
@@ -231,9 +241,18 @@ func (m *Metadata) list(kind string) (list, bool) {
 	return l, ok
 }
 
-// readText brings a list, verifies it and gives its decompressed text. The size that repomd.xml promises
-// bounds what a small compressed file may grow to.
+// readText brings a list, verifies it and gives its decompressed text.
 func (m *Metadata) readText(ctx context.Context, kind string) ([]byte, error) {
+	r, err := m.openList(ctx, kind)
+	if err != nil {
+		return nil, err
+	}
+	defer r.Close()
+	return r.readAll()
+}
+
+// openList brings a list, verifies it and gives a reader of its decompressed text.
+func (m *Metadata) openList(ctx context.Context, kind string) (*openedList, error) {
 	l, ok := m.list(kind)
 	if !ok {
 		return nil, fmt.Errorf("list %s: %w", kind, ErrNoList)
@@ -242,70 +261,113 @@ func (m *Metadata) readText(ctx context.Context, kind string) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	address := addresses[0]
 	item := fetch.Item{URLs: addresses, Checksum: l.checksum, Size: l.size, Name: kind + " list"}
 	files, err := fetch.Fetch(ctx, m.cache, []fetch.Item{item}, m.fetchOptions())
 	if err != nil {
 		return nil, err
 	}
-	text, err := l.open(files[0])
+	r, err := l.open(files[0])
 	if err != nil {
-		return nil, fmt.Errorf("read %s: %w", address, err)
+		return nil, fmt.Errorf("read %s: %w", addresses[0], err)
 	}
-	return text, nil
+	r.address = addresses[0]
+	return r, nil
 }
 
-func (l list) open(file fetch.File) ([]byte, error) {
-	f, err := file.Open()
-	if err != nil {
-		return nil, err
-	}
-	defer f.Close()
+// openedList gives the text of a list. The size that repomd.xml promises bounds what a small compressed file
+// may grow to.
+type openedList struct {
+	address  string
+	text     io.ReadCloser
+	file     io.Closer
+	packed   int64 // size of the file
+	n        int64 // bytes given so far
+	promised int64 // 0: unknown
+}
+
+// Close frees the decompressor and closes the file.
+func (r *openedList) Close() error { return errors.Join(r.text.Close(), r.file.Close()) }
+
+// Read gives the next bytes. The end is only an end where the size is right.
+func (r *openedList) Read(p []byte) (int, error) {
+	n, err := r.text.Read(p)
+	r.n += int64(n)
 	limit := int64(maxList)
-	if l.openSize > 0 {
-		limit = min(limit, l.openSize)
+	if r.promised > 0 {
+		limit = min(limit, r.promised)
 	}
-	magic := make([]byte, len(zchunkMagic))
-	if n, _ := f.ReadAt(magic, 0); string(magic[:n]) == zchunkMagic {
-		return l.openZchunk(f, file.Size, limit)
+	switch {
+	case r.n > limit:
+		err = fmt.Errorf("read %s: more than the %d bytes that repomd.xml promises: %w", r.address, limit, fetch.ErrChecksum)
+	case errors.Is(err, io.EOF):
+		if err := checkOpenSize(r.n, r.promised); err != nil {
+			return n, fmt.Errorf("read %s: %w", r.address, err)
+		}
+		return n, io.EOF
+	case err != nil:
+		err = fmt.Errorf("read %s: offset %d: %w: %w", r.address, r.n, ErrSyntax, err)
 	}
-	z, err := rpm.Decompress(f, "")
-	if err != nil {
-		return nil, err
-	}
-	defer z.Close()
-	buf := make([]byte, 0, min(limit, 1<<20)+1)
-	if l.openSize > 0 && l.openSize <= 64*max(file.Size, 1) {
-		buf = make([]byte, 0, min(limit, 256<<20)+1)
+	return n, err
+}
+
+func (r *openedList) readAll() ([]byte, error) {
+	buf := make([]byte, 0, 1<<20)
+	if r.promised > 0 && r.promised <= 64*max(r.packed, 1) {
+		buf = make([]byte, 0, min(r.promised, 256<<20)+1)
 	}
 	for {
 		if len(buf) == cap(buf) {
 			buf = append(buf, 0)[:len(buf)]
 		}
-		n, err := z.Read(buf[len(buf):cap(buf)])
+		n, err := r.Read(buf[len(buf):cap(buf)])
 		buf = buf[:len(buf)+n]
-		if int64(len(buf)) > limit {
-			return nil, fmt.Errorf("more than the %d bytes that repomd.xml promises: %w", limit, fetch.ErrChecksum)
-		}
 		if errors.Is(err, io.EOF) {
-			break
+			return buf, nil
 		}
 		if err != nil {
-			return nil, fmt.Errorf("offset %d: %w: %w", len(buf), ErrSyntax, err)
+			return nil, err
 		}
 	}
-	return buf, l.checkOpenSize(buf)
 }
 
-func (l list) checkOpenSize(text []byte) error {
-	if l.openSize > 0 && int64(len(text)) != l.openSize {
-		return fmt.Errorf("%d bytes where repomd.xml promises %d: %w", len(text), l.openSize, fetch.ErrChecksum)
+func (l list) open(file fetch.File) (r *openedList, err error) {
+	f, err := file.Open()
+	if err != nil {
+		return nil, err
+	}
+	defer func() {
+		if err != nil {
+			f.Close()
+		}
+	}()
+	r = &openedList{file: f, packed: file.Size, promised: l.openSize}
+	magic := make([]byte, len(zchunkMagic))
+	if n, _ := f.ReadAt(magic, 0); string(magic[:n]) == zchunkMagic {
+		text, err := l.openZchunk(f, file.Size)
+		if err != nil {
+			return nil, err
+		}
+		// Its sizes have been checked; a compressed file in it has another one.
+		r.text, r.promised = io.NopCloser(bytes.NewReader(text)), 0
+		return r, nil
+	}
+	r.text, err = rpm.Decompress(f, "")
+	return r, err
+}
+
+func checkOpenSize(got, promised int64) error {
+	if promised > 0 && got != promised {
+		return fmt.Errorf("%d bytes where repomd.xml promises %d: %w", got, promised, fetch.ErrChecksum)
 	}
 	return nil
 }
 
 // openZchunk gives the text of a zchunk file. A list named X.xml.gz.zck holds a compressed file.
-func (l list) openZchunk(f io.ReaderAt, size, limit int64) ([]byte, error) {
+func (l list) openZchunk(f io.ReaderAt, size int64) ([]byte, error) {
+	limit := int64(maxList)
+	if l.openSize > 0 {
+		limit = min(limit, l.openSize)
+	}
 	raw := make([]byte, min(size, maxList))
 	if _, err := f.ReadAt(raw, 0); err != nil && !errors.Is(err, io.EOF) {
 		return nil, err
@@ -314,7 +376,7 @@ func (l list) openZchunk(f io.ReaderAt, size, limit int64) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := l.checkOpenSize(text); err != nil {
+	if err := checkOpenSize(int64(len(text)), l.openSize); err != nil {
 		return nil, err
 	}
 	z, err := rpm.Decompress(bytes.NewReader(text), "")

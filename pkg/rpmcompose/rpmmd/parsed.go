@@ -7,117 +7,131 @@ import (
 	"crypto/sha256"
 	"encoding/binary"
 	"fmt"
-	"slices"
 	"time"
 
 	"github.com/hostctl/hostctl/pkg/rpmcompose/fetch"
 	"github.com/hostctl/hostctl/pkg/rpmcompose/rpm"
 )
 
-// The parsed form of a primary list, see docs/formats/repository-metadata.md. It holds what ParsePrimary
-// gives and is far cheaper to read; the list's checksum is its name.
+// The parsed form of a primary list, see docs/formats/repository-metadata.md. It is what reading the list makes
+// first, and is far cheaper to read than that; the list's checksum is its name.
 const (
-	parsedMagic   = "HCPRIM01"
-	parsedHeader  = len(parsedMagic) + sha256.Size + 6*4
-	parsedPackage = (11 + 9) * 4 // strings, EVR and counts; four 64-bit numbers follow
-	parsedRecord  = parsedPackage + 4*8
-	parsedDep     = 3 * 4
-	parsedEVR     = 4 * 4
-	maxParsed     = 1 << 30
-	hasEpoch      = 1
+	parsedMagic     = "HCPRIM01"
+	parsedDigestEnd = len(parsedMagic) + sha256.Size
+	parsedHeader    = parsedDigestEnd + 6*4
+	parsedPackage   = (numTexts + 1 + numDepLists + 1) * 4 // with the version and the number of files; numbers follow
+	parsedRecord    = parsedPackage + numNumbers*8
+	parsedDep       = 3 * 4
+	parsedEVR       = 4 * 4
+	maxParsed       = 1 << 30
+	hasEpoch        = 1
 )
 
 func parsedName(c fetch.Checksum) string { return "parsed/" + c.Algo + "-" + c.Hex }
 
-// depLists are the lists of dependencies in the order of the file.
-func depLists(p *Package) [8]*[]rpm.Dep {
-	return [8]*[]rpm.Dep{&p.Requires, &p.Provides, &p.Conflicts, &p.Obsoletes, &p.Recommends, &p.Suggests, &p.Supplements, &p.Enhances}
+// The texts of a package in the order of the file.
+const (
+	textName = iota
+	textArch
+	textLocation
+	textBase
+	textAlgo
+	textHex
+	textSummary
+	textLicense
+	textVendor
+	textSource
+	numTexts
+)
+
+func texts(p *Package) [numTexts]*string {
+	return [...]*string{&p.NEVRA.Name, &p.NEVRA.Arch, &p.Location, &p.Base, &p.Checksum.Algo, &p.Checksum.Hex, &p.Summary, &p.License, &p.Vendor, &p.SourceRPM}
 }
 
-// texts are the strings of a package in the order of the file.
-func texts(p *Package) [10]*string {
-	return [10]*string{&p.NEVRA.Name, &p.NEVRA.Arch, &p.Location, &p.Base, &p.Checksum.Algo, &p.Checksum.Hex, &p.Summary, &p.License, &p.Vendor, &p.SourceRPM}
+// The numbers of a package in the order of the file.
+const (
+	numberSize = iota
+	numberInstalled
+	numberArchive
+	numberBuilt
+	numNumbers
+)
+
+// The lists of dependencies in the order of the file.
+const (
+	depRequires = iota
+	depProvides
+	depConflicts
+	depObsoletes
+	depRecommends
+	depSuggests
+	depSupplements
+	depEnhances
+	numDepLists
+)
+
+func depLists(p *Package) [numDepLists]*[]rpm.Dep {
+	return [...]*[]rpm.Dep{&p.Requires, &p.Provides, &p.Conflicts, &p.Obsoletes, &p.Recommends, &p.Suggests, &p.Supplements, &p.Enhances}
 }
 
-type parsedWriter struct {
-	strings map[string]uint32
-	ends    []uint32
-	blob    []byte
-	evrs    map[rpm.EVR]uint32
-	evrData []byte
-
-	packages, deps, files []byte
-}
-
-func (w *parsedWriter) str(s string) uint32 {
-	id, ok := w.strings[s]
-	if !ok {
-		id = uint32(len(w.ends))
-		w.strings[s] = id
-		w.blob = append(w.blob, s...)
-		w.ends = append(w.ends, uint32(len(w.blob)))
-	}
-	return id
-}
-
-func (w *parsedWriter) evr(e rpm.EVR) uint32 {
-	id, ok := w.evrs[e]
-	if !ok {
-		id = uint32(len(w.evrs))
-		w.evrs[e] = id
-		var flags uint32
-		if e.HasEpoch {
-			flags = hasEpoch
-		}
-		for _, n := range []uint32{flags, e.Epoch, w.str(e.Version), w.str(e.Release)} {
-			w.evrData = binary.LittleEndian.AppendUint32(w.evrData, n)
-		}
-	}
-	return id
-}
-
-// encodeParsed writes packages; ok is false where they are too many for the form.
-func encodeParsed(list []Package) (data []byte, ok bool) {
+// encodeParsed writes packages; the place for the digest is left empty.
+func encodeParsed(t *tables, batches []batch) []byte {
 	le := binary.LittleEndian
-	w := &parsedWriter{strings: map[string]uint32{}, evrs: map[rpm.EVR]uint32{}}
-	for i := range list {
-		p := &list[i]
-		for _, s := range texts(p) {
-			w.packages = le.AppendUint32(w.packages, w.str(*s))
-		}
-		w.packages = le.AppendUint32(w.packages, w.evr(p.NEVRA.EVR))
-		for _, l := range depLists(p) {
-			w.packages = le.AppendUint32(w.packages, uint32(len(*l)))
-			for _, d := range *l {
-				w.deps = le.AppendUint32(w.deps, w.str(d.Name))
-				w.deps = le.AppendUint32(w.deps, w.evr(d.EVR))
-				w.deps = le.AppendUint32(w.deps, uint32(d.Flags))
-			}
-		}
-		w.packages = le.AppendUint32(w.packages, uint32(len(p.Files)))
-		for _, n := range []int64{p.Size, p.InstalledSize, p.ArchiveSize, p.BuildTime.Unix()} {
-			w.packages = le.AppendUint64(w.packages, uint64(n))
-		}
-		for _, f := range p.Files {
-			w.files = le.AppendUint32(w.files, w.str(f))
-		}
+	var packages, deps, files int
+	for _, b := range batches {
+		packages, deps, files = packages+len(b.packages), deps+len(b.deps), files+len(b.files)
 	}
-	size := parsedHeader + 4*len(w.ends) + len(w.blob) + len(w.evrData) + len(w.packages) + len(w.deps) + len(w.files)
-	if size > maxParsed {
-		return nil, false
-	}
-	data = make([]byte, 0, size)
-	data = append(append(data, parsedMagic...), make([]byte, sha256.Size)...)
-	for _, n := range []int{len(w.ends), len(w.blob), len(w.evrs), len(list), len(w.deps) / parsedDep, len(w.files) / 4} {
+	size := parsedHeader + 4*len(t.texts.ends) + len(t.texts.blob) + parsedEVR*len(t.evrs) + parsedRecord*packages + parsedDep*deps + 4*files
+	data := make([]byte, parsedDigestEnd, size)
+	copy(data, parsedMagic)
+	for _, n := range []int{len(t.texts.ends), len(t.texts.blob), len(t.evrs), packages, deps, files} {
 		data = le.AppendUint32(data, uint32(n))
 	}
-	for _, e := range w.ends {
+	for _, e := range t.texts.ends {
 		data = le.AppendUint32(data, e)
 	}
-	data = slices.Concat(data, w.blob, w.evrData, w.packages, w.deps, w.files)
-	sum := sha256.Sum256(data[len(parsedMagic)+sha256.Size:])
+	data = append(data, t.texts.blob...)
+	for _, e := range t.evrs {
+		data = le.AppendUint32(le.AppendUint32(le.AppendUint32(le.AppendUint32(data, e.flags), e.epoch), e.version), e.release)
+	}
+	for _, b := range batches {
+		for i := range b.packages {
+			data = b.packages[i].encode(data)
+		}
+	}
+	for _, b := range batches {
+		for _, d := range b.deps {
+			data = le.AppendUint32(le.AppendUint32(le.AppendUint32(data, d.name), d.evr), d.flags)
+		}
+	}
+	for _, b := range batches {
+		for _, f := range b.files {
+			data = le.AppendUint32(data, f)
+		}
+	}
+	return data
+}
+
+func (p *record) encode(data []byte) []byte {
+	le := binary.LittleEndian
+	for _, id := range p.texts {
+		data = le.AppendUint32(data, id)
+	}
+	data = le.AppendUint32(data, p.evr)
+	for _, n := range p.deps {
+		data = le.AppendUint32(data, n)
+	}
+	data = le.AppendUint32(data, p.files)
+	for _, n := range p.nums {
+		data = le.AppendUint64(data, uint64(n))
+	}
+	return data
+}
+
+// sealParsed writes the digest into its place.
+func sealParsed(data []byte) {
+	sum := sha256.Sum256(data[parsedDigestEnd:])
 	copy(data[len(parsedMagic):], sum[:])
-	return data, true
 }
 
 type parsedReader struct {
@@ -149,15 +163,21 @@ func (r *parsedReader) evr(b []byte) rpm.EVR {
 // decodeParsed reads what encodeParsed wrote. Everything is checked: the digest, all counts against the
 // size, all indexes, and each package as if it came from the list itself.
 func decodeParsed(data []byte, repoID string) ([]Package, error) {
-	le := binary.LittleEndian
-	bad := func(what string) error { return fmt.Errorf("parsed list: %s: %w", what, ErrSyntax) }
 	if len(data) < parsedHeader || string(data[:len(parsedMagic)]) != parsedMagic {
-		return nil, bad("no header")
+		return nil, badParsed("no header")
 	}
-	body := data[len(parsedMagic)+sha256.Size:]
-	if sum := sha256.Sum256(body); !bytes.Equal(sum[:], data[len(parsedMagic):len(parsedMagic)+sha256.Size]) {
-		return nil, bad("digest differs")
+	body := data[parsedDigestEnd:]
+	if sum := sha256.Sum256(body); !bytes.Equal(sum[:], data[len(parsedMagic):parsedDigestEnd]) {
+		return nil, badParsed("digest differs")
 	}
+	return decodeParsedBody(body, repoID)
+}
+
+func badParsed(what string) error { return fmt.Errorf("parsed list: %s: %w", what, ErrSyntax) }
+
+// decodeParsedBody reads what follows the digest.
+func decodeParsedBody(body []byte, repoID string) ([]Package, error) {
+	le := binary.LittleEndian
 	var n [6]int
 	for i := range n {
 		n[i] = int(le.Uint32(body[4*i:]))
@@ -171,7 +191,7 @@ func decodeParsed(data []byte, repoID string) ([]Package, error) {
 		return out
 	}
 	if want := 4*n[0] + n[1] + parsedEVR*n[2] + parsedRecord*n[3] + parsedDep*n[4] + 4*n[5]; want != len(rest) {
-		return nil, bad("sizes do not add up")
+		return nil, badParsed("sizes do not add up")
 	}
 	r := &parsedReader{strings: make([]string, n[0]), evrs: make([]rpm.EVR, n[2])}
 	ends, blob := take(4*n[0]), string(take(n[1])) // one piece of memory for all strings
@@ -179,7 +199,7 @@ func decodeParsed(data []byte, repoID string) ([]Package, error) {
 	for i := range r.strings {
 		to := le.Uint32(ends[4*i:])
 		if to < from || int64(to) > int64(len(blob)) {
-			return nil, bad("string out of bounds")
+			return nil, badParsed("string out of bounds")
 		}
 		r.strings[i], from = blob[from:to], to
 	}
@@ -192,7 +212,7 @@ func decodeParsed(data []byte, repoID string) ([]Package, error) {
 	r.deps, r.files = take(parsedDep*n[4]), take(4*n[5])
 	out, err := r.packages(packages, n[3], repoID)
 	if err == nil && (r.bad || len(r.deps)+len(r.files) > 0) {
-		err = bad("index out of bounds")
+		err = badParsed("index out of bounds")
 	}
 	return out, err
 }
@@ -209,9 +229,9 @@ func (r *parsedReader) packages(b []byte, count int, repoID string) ([]Package, 
 		for k, s := range texts(p) {
 			*s = r.str(rec[4*k:])
 		}
-		p.NEVRA.EVR = r.evr(rec[40:])
+		p.NEVRA.EVR = r.evr(rec[4*numTexts:])
 		for k, l := range depLists(p) {
-			n := int(le.Uint32(rec[44+4*k:]))
+			n := int(le.Uint32(rec[4*(numTexts+1+k):]))
 			if n > len(deps) {
 				return nil, fmt.Errorf("parsed list: package %d has too many dependencies: %w", i, ErrSyntax)
 			}
@@ -221,7 +241,7 @@ func (r *parsedReader) packages(b []byte, count int, repoID string) ([]Package, 
 			*l, deps = deps[:n:n], deps[n:]
 			r.readDeps(*l)
 		}
-		n := int(le.Uint32(rec[76:]))
+		n := int(le.Uint32(rec[parsedPackage-4:]))
 		if n > len(files) {
 			return nil, fmt.Errorf("parsed list: package %d has too many files: %w", i, ErrSyntax)
 		}
@@ -236,10 +256,7 @@ func (r *parsedReader) packages(b []byte, count int, repoID string) ([]Package, 
 		p.Size, p.InstalledSize, p.ArchiveSize = int64(le.Uint64(rec)), int64(le.Uint64(rec[8:])), int64(le.Uint64(rec[16:]))
 		p.BuildTime = time.Unix(int64(le.Uint64(rec[24:])), 0).UTC()
 		if err := p.check(); err != nil {
-			return nil, err
-		}
-		if _, err := fetch.Join("/", p.Location); err != nil {
-			return nil, err
+			return nil, fmt.Errorf("package %s: %w", p.NEVRA, err)
 		}
 	}
 	return out, nil

@@ -5,47 +5,50 @@ package rpmmd
 import (
 	"bytes"
 	"fmt"
-	"runtime"
-	"slices"
 	"strconv"
-	"sync"
 	"time"
 
 	"github.com/hostctl/hostctl/pkg/rpmcompose/fetch"
 	"github.com/hostctl/hostctl/pkg/rpmcompose/rpm"
 )
 
-// primaryReader turns primary.xml into packages. Names repeat so much that each text is kept once.
+// primaryReader turns primary.xml into records. Texts repeat so much that each is kept once, and so do whole
+// dependencies: most need neither be cut into attributes nor looked up part by part.
 type primaryReader struct {
 	s      scanner
-	repoID string
-	intern map[string]string
+	tables *tables
+	known  interner // raw tags of dependencies
+	knownD []depRef // what they mean
 
-	recent  [8]string // what was read last: most versions repeat at once
-	oldest  int
-	scratch []rpm.Dep
-	files   []string
+	recent [8]recentText // what was read last: most versions repeat at once
+	oldest int
+
+	// The package that is being read.
+	p     record
+	deps  [numDepLists][]depRef
+	files []uint32
+	out   batch
+}
+
+type recentText struct {
+	text []byte
+	id   uint32
+}
+
+func newPrimaryReader() *primaryReader {
+	return &primaryReader{tables: newTables(), known: newInterner()}
 }
 
 // ParsePrimary reads the text of a primary.xml. The packages of another type than "rpm" are left out.
 //
 // An error gives the offset and wraps [ErrSyntax].
 func ParsePrimary(data []byte, repoID string) ([]Package, error) {
-	parts := splitPackages(data)
-	lists := make([][]Package, len(parts))
-	errs := make([]error, len(parts))
-	var wg sync.WaitGroup
-	for i, p := range parts {
-		wg.Go(func() { lists[i], errs[i] = parsePart(p, repoID) })
+	again := func() ([]byte, error) { return data, nil }
+	form, err := readPrimary(bytes.NewReader(data), again, partSize)
+	if err != nil {
+		return nil, fmt.Errorf("read primary list: %w", err)
 	}
-	wg.Wait()
-	// The first error in order of the text does not depend on how it was cut.
-	for _, err := range errs {
-		if err != nil {
-			return nil, fmt.Errorf("read primary list: %w", err)
-		}
-	}
-	return slices.Concat(lists...), nil
+	return decodeParsedBody(form[parsedDigestEnd:], repoID)
 }
 
 // part is a piece of the list that starts at a <package> element and ends before one, except at both ends.
@@ -55,71 +58,45 @@ type part struct {
 	first, last bool
 }
 
-// minPart is how much text makes a part worth a goroutine, in bytes.
-const minPart = 4 << 20
-
-// splitPackages cuts a large list between packages. Where comments or CDATA could hold what looks like a
-// package, it is read in one piece.
-func splitPackages(data []byte) []part {
-	n := min(len(data)/minPart, runtime.GOMAXPROCS(0))
-	if n < 2 || bytes.Contains(data, []byte("<!")) {
-		return []part{{data, 0, true, true}}
+// read gives the packages of one part. The texts of a part may be overwritten afterwards.
+func (r *primaryReader) read(p part) (batch, error) {
+	r.s = scanner{b: p.text, from: p.from, open: !p.last}
+	r.out = batch{
+		packages: make([]record, 0, sizeHint(len(r.out.packages))),
+		deps:     make([]depRef, 0, sizeHint(len(r.out.deps))),
+		files:    make([]uint32, 0, sizeHint(len(r.out.files))),
 	}
-	cuts := []int{0}
-	for i := 1; i < n; i++ {
-		at := max(len(data)/n*i, cuts[len(cuts)-1])
-		k := bytes.Index(data[at:], []byte("<package "))
-		if k < 0 {
-			break
-		}
-		cuts = append(cuts, at+k)
-	}
-	out := make([]part, len(cuts))
-	for i, c := range cuts {
-		end := len(data)
-		if i+1 < len(cuts) {
-			end = cuts[i+1]
-		}
-		out[i] = part{data[c:end], c, i == 0, i+1 == len(cuts)}
-	}
-	return out
-}
-
-func parsePart(p part, repoID string) ([]Package, error) {
-	r := &primaryReader{s: scanner{b: p.text, from: p.from, open: !p.last}, repoID: repoID, intern: make(map[string]string, 1<<12)}
+	r.recent = [len(r.recent)]recentText{}
 	if p.first {
 		if tok, err := r.s.next(); err != nil || tok != tokenStart || string(r.s.name) != "metadata" {
-			return nil, fmt.Errorf("no <metadata> element: %w", orSyntax(err))
+			return batch{}, fmt.Errorf("no <metadata> element: %w", orSyntax(err))
 		}
 		var count int64
 		if err := r.attrInt("packages", &count); err != nil {
-			return nil, err
+			return batch{}, err
 		}
 	} else {
 		r.s.depth = 1
 	}
-	out := make([]Package, 0, bytes.Count(p.text, []byte("<package ")))
 	for {
 		tok, err := r.s.next()
 		if err != nil {
-			return nil, err
+			return batch{}, err
 		}
 		if tok == tokenEOF {
-			return out, nil
+			return r.out, nil
 		}
 		if tok != tokenStart {
 			continue
 		}
 		if string(r.s.name) != "package" || !r.attrIs("type", "rpm") {
 			if err := r.s.skip(); err != nil {
-				return nil, err
+				return batch{}, err
 			}
 			continue
 		}
-		out = append(out, Package{RepoID: repoID})
-		k := &out[len(out)-1]
-		if err := r.pkg(k); err != nil {
-			return nil, fmt.Errorf("package %s: %w", k.NEVRA, err)
+		if err := r.pkg(); err != nil {
+			return batch{}, fmt.Errorf("package %s: %w", r.nevra(), err)
 		}
 	}
 }
@@ -140,40 +117,39 @@ func (r *primaryReader) attrIs(want, value string) bool {
 	return false
 }
 
-// str replaces entities and gives the one copy of a text.
-func (r *primaryReader) str(b []byte) (string, error) {
-	for _, s := range r.recent {
-		if s == string(b) {
-			return s, nil
+// text replaces entities and gives the number of a text.
+func (r *primaryReader) text(b []byte) (uint32, error) {
+	for i := range r.recent {
+		if string(r.recent[i].text) == string(b) {
+			return r.recent[i].id, nil
 		}
 	}
-	s, err := r.lookUp(b)
-	if bytes.IndexByte(b, '&') < 0 {
-		r.recent[r.oldest], r.oldest = s, (r.oldest+1)%len(r.recent)
-	}
-	return s, err
-}
-
-func (r *primaryReader) lookUp(b []byte) (string, error) {
-	b, err := unescape(b)
+	plain, err := unescape(b)
 	if err != nil {
-		return "", err
+		return 0, err
 	}
-	if s, ok := r.intern[string(b)]; ok {
-		return s, nil
-	}
-	s := string(b)
-	r.intern[s] = s
-	return s, nil
+	id := r.tables.texts.id(plain)
+	r.recent[r.oldest], r.oldest = recentText{b, id}, (r.oldest+1)%len(r.recent)
+	return id, nil
 }
 
-func (r *primaryReader) textInto(dst *string) error {
+func (r *primaryReader) textInto(k int) error {
 	b, err := r.s.text()
 	if err != nil {
 		return err
 	}
-	*dst, err = r.str(b)
+	r.p.texts[k], err = r.text(b)
 	return err
+}
+
+func (r *primaryReader) string(k int) string { return string(r.tables.texts.at(r.p.texts[k])) }
+
+// nevra names the current package in messages.
+func (r *primaryReader) nevra() rpm.NEVRA {
+	e := r.tables.evrs[r.p.evr]
+	text := func(id uint32) string { return string(r.tables.texts.at(id)) }
+	return rpm.NEVRA{Name: r.string(textName), Arch: r.string(textArch),
+		EVR: rpm.EVR{HasEpoch: e.flags&hasEpoch != 0, Epoch: e.epoch, Version: text(e.version), Release: text(e.release)}}
 }
 
 // children calls read at the start of each child of the element that was begun.
@@ -196,11 +172,23 @@ func (r *primaryReader) children(read func() error) error {
 }
 
 // pkg reads the children of one <package>.
-func (r *primaryReader) pkg(p *Package) error {
-	if err := r.children(func() error { return r.child(p) }); err != nil {
+func (r *primaryReader) pkg() error {
+	r.p, r.files = record{}, r.files[:0]
+	r.p.nums[numberBuilt] = time.Time{}.Unix()
+	for k := range r.deps {
+		r.deps[k] = r.deps[k][:0]
+	}
+	if err := r.children(r.child); err != nil {
 		return err
 	}
-	return p.check()
+	for k, l := range r.deps {
+		r.p.deps[k] = uint32(len(l))
+		r.out.deps = append(r.out.deps, l...)
+	}
+	r.p.files = uint32(len(r.files))
+	r.out.files = append(r.out.files, r.files...)
+	r.out.packages = append(r.out.packages, r.p)
+	return nil
 }
 
 func (p *Package) check() error {
@@ -214,45 +202,46 @@ func (p *Package) check() error {
 	case p.Checksum.Hex == "":
 		return fmt.Errorf("no checksum: %w", ErrSyntax)
 	}
-	if _, err := p.Checksum.Hash(); err != nil {
+	// A name that climbs out of the repository is refused.
+	if _, err := fetch.Join("/", p.Location); err != nil {
 		return err
 	}
-	return nil
+	_, err := p.Checksum.Hash()
+	return err
 }
 
-func (r *primaryReader) child(p *Package) error {
+func (r *primaryReader) child() error {
 	switch string(r.s.name) {
 	case "name":
-		return r.textInto(&p.NEVRA.Name)
+		return r.textInto(textName)
 	case "arch":
-		return r.textInto(&p.NEVRA.Arch)
+		return r.textInto(textArch)
 	case "summary":
-		return r.textInto(&p.Summary)
+		return r.textInto(textSummary)
 	case "version":
-		evr, err := r.evr(r.s.attrs)
-		p.NEVRA.EVR = evr
+		var err error
+		r.p.evr, err = r.evr(r.s.attrs)
 		return firstError(err, r.s.skip())
 	case "checksum":
-		if err := r.attrString("type", &p.Checksum.Algo); err != nil {
+		if err := r.attrText("type", textAlgo); err != nil {
 			return err
 		}
-		if p.Checksum.Algo == "sha" {
-			p.Checksum.Algo = "sha1"
+		if r.string(textAlgo) == "sha" {
+			r.p.texts[textAlgo] = r.tables.texts.id([]byte("sha1"))
 		}
 		b, err := r.s.text()
-		p.Checksum.Hex = string(b)
+		r.p.texts[textHex] = r.tables.texts.id(b)
 		return err
 	case "time":
-		var n int64
-		err := r.attrInt("build", &n)
-		p.BuildTime = time.Unix(n, 0).UTC()
-		return firstError(err, r.s.skip())
+		r.p.nums[numberBuilt] = 0
+		return firstError(r.attrInt("build", &r.p.nums[numberBuilt]), r.s.skip())
 	case "size":
-		return firstError(r.attrInt("package", &p.Size), r.attrInt("installed", &p.InstalledSize), r.attrInt("archive", &p.ArchiveSize), r.s.skip())
+		return firstError(r.attrInt("package", &r.p.nums[numberSize]), r.attrInt("installed", &r.p.nums[numberInstalled]),
+			r.attrInt("archive", &r.p.nums[numberArchive]), r.s.skip())
 	case "location":
-		return firstError(r.attrString("href", &p.Location), r.attrString("xml:base", &p.Base), r.checkLocation(p), r.s.skip())
+		return firstError(r.attrText("href", textLocation), r.attrText("xml:base", textBase), r.s.skip())
 	case "format":
-		return r.format(p)
+		return r.children(r.formatChild)
 	}
 	return r.s.skip()
 }
@@ -266,17 +255,11 @@ func firstError(errs ...error) error {
 	return nil
 }
 
-// checkLocation refuses names that climb out of the repository.
-func (r *primaryReader) checkLocation(p *Package) error {
-	_, err := fetch.Join("/", p.Location)
-	return err
-}
-
-func (r *primaryReader) attrString(want string, dst *string) error {
+func (r *primaryReader) attrText(want string, k int) error {
 	for name, v, rest, ok := nextAttr(r.s.attrs); ok; name, v, rest, ok = nextAttr(rest) {
 		if string(name) == want {
-			s, err := r.str(v)
-			*dst = s
+			id, err := r.text(v)
+			r.p.texts[k] = id
 			return err
 		}
 	}
@@ -297,98 +280,137 @@ func (r *primaryReader) attrInt(want string, dst *int64) error {
 	return nil
 }
 
-// format reads the <format> element: dependencies and the short file list.
-func (r *primaryReader) format(p *Package) error {
-	r.files = r.files[:0]
-	err := r.children(func() error { return r.formatChild(p) })
-	if len(r.files) > 0 {
-		p.Files = slices.Clone(r.files)
-	}
-	return err
-}
-
-func (r *primaryReader) formatChild(p *Package) error {
+// formatChild reads a child of the <format> element: dependencies and the short file list.
+func (r *primaryReader) formatChild() error {
 	switch string(r.s.name) {
 	case "license":
-		return r.textInto(&p.License)
+		return r.textInto(textLicense)
 	case "vendor":
-		return r.textInto(&p.Vendor)
+		return r.textInto(textVendor)
 	case "sourcerpm":
-		return r.textInto(&p.SourceRPM)
+		return r.textInto(textSource)
 	case "file":
-		var name string
-		if err := r.textInto(&name); err != nil {
+		b, err := r.s.text()
+		if err != nil {
 			return err
 		}
-		r.files = append(r.files, name)
-		return nil
-	case "provides":
-		return r.depList(&p.Provides)
-	case "requires":
-		return r.depList(&p.Requires)
-	case "conflicts":
-		return r.depList(&p.Conflicts)
-	case "obsoletes":
-		return r.depList(&p.Obsoletes)
-	case "recommends":
-		return r.depList(&p.Recommends)
-	case "suggests":
-		return r.depList(&p.Suggests)
-	case "supplements":
-		return r.depList(&p.Supplements)
-	case "enhances":
-		return r.depList(&p.Enhances)
+		id, err := r.text(b)
+		r.files = append(r.files, id)
+		return err
+	}
+	if k, ok := depListOf(string(r.s.name)); ok {
+		return r.depList(&r.deps[k])
 	}
 	return r.s.skip()
 }
 
-func (r *primaryReader) depList(dst *[]rpm.Dep) error {
-	r.scratch = r.scratch[:0]
-	err := r.children(func() error {
-		if string(r.s.name) == "entry" {
-			d, err := r.dep(r.s.attrs)
-			if err != nil {
-				return err
-			}
-			r.scratch = append(r.scratch, d)
-		}
-		return r.s.skip()
-	})
-	if err == nil && len(r.scratch) > 0 {
-		*dst = append(*dst, r.scratch...)
-		*dst = slices.Clip(*dst)
+func depListOf(element string) (k int, ok bool) {
+	switch element {
+	case "requires":
+		return depRequires, true
+	case "provides":
+		return depProvides, true
+	case "conflicts":
+		return depConflicts, true
+	case "obsoletes":
+		return depObsoletes, true
+	case "recommends":
+		return depRecommends, true
+	case "suggests":
+		return depSuggests, true
+	case "supplements":
+		return depSupplements, true
+	case "enhances":
+		return depEnhances, true
 	}
-	return err
+	return 0, false
 }
 
-func (r *primaryReader) dep(attrs []byte) (rpm.Dep, error) {
-	var d rpm.Dep
-	var err error
+func (r *primaryReader) depList(dst *[]depRef) error {
+	list := *dst
+	if r.s.pendClose {
+		return r.s.skip()
+	}
+	for {
+		raw := r.s.emptyTag()
+		if id, ok := r.knownDep(raw); ok {
+			list = append(list, r.knownD[id])
+			r.s.i += len(raw)
+			continue
+		}
+		start := r.s.i
+		tok, err := r.s.next()
+		if err != nil {
+			return err
+		}
+		switch {
+		case tok == tokenEnd:
+			*dst = list
+			return nil
+		case tok == tokenEOF:
+			return r.s.fail("text ends inside a package")
+		case string(r.s.name) != "entry":
+			if err := r.s.skip(); err != nil {
+				return err
+			}
+			continue
+		}
+		d, err := r.dep(r.s.attrs)
+		if err != nil {
+			return err
+		}
+		list = append(list, d)
+		if r.s.selfClose && r.s.i == start+len(raw) {
+			r.known.id(raw)
+			r.knownD = append(r.knownD, d)
+		}
+		if err := r.s.skip(); err != nil {
+			return err
+		}
+	}
+}
+
+// knownDep looks for a dependency that was read before. All of them are forgotten when they take too much room.
+func (r *primaryReader) knownDep(raw []byte) (uint32, bool) {
+	if len(raw) == 0 {
+		return 0, false
+	}
+	if len(r.known.blob) > maxKnown {
+		r.known, r.knownD = newInterner(), r.knownD[:0]
+	}
+	return r.known.find(raw)
+}
+
+// maxKnown bounds the text of the dependencies that are remembered, in bytes.
+const maxKnown = 32 << 20
+
+func (r *primaryReader) dep(attrs []byte) (d depRef, err error) {
+	var evr evrReader
+	var sense rpm.DepFlags
 	for name, v, rest, ok := nextAttr(attrs); ok; name, v, rest, ok = nextAttr(rest) {
 		switch string(name) {
 		case "name":
-			d.Name, err = r.str(v)
+			d.name, err = r.text(v)
 		case "flags":
-			var sense rpm.DepFlags
 			sense, err = parseSense(v)
-			d.Flags |= sense
 		case "pre":
 			if string(v) == "1" {
-				d.Flags |= rpm.DepPreReq
+				d.flags |= uint32(rpm.DepPreReq)
 			}
 		default:
-			err = r.evrPart(&d.EVR, name, v)
+			err = evr.part(r, name, v)
 		}
 		if err != nil {
 			return d, err
 		}
 	}
-	if d.Name == "" {
+	name := r.tables.texts.at(d.name)
+	if len(name) == 0 {
 		return d, fmt.Errorf("dependency without name: %w", ErrSyntax)
 	}
-	d.Rich = d.Name[0] == '('
-	if d.Rich || d.Sense() == 0 {
-		d.EVR = rpm.EVR{}
+	d.flags |= uint32(sense)
+	if name[0] != '(' && sense != 0 {
+		d.evr = r.tables.version(evr.EVR, evr.version, evr.release)
 	}
 	return d, nil
 }
@@ -411,18 +433,23 @@ func parseSense(v []byte) (rpm.DepFlags, error) {
 	return 0, fmt.Errorf("comparison %q: %w", v, ErrSyntax)
 }
 
-// evr reads the attributes epoch, ver and rel.
-func (r *primaryReader) evr(attrs []byte) (rpm.EVR, error) {
-	var e rpm.EVR
-	for name, v, rest, ok := nextAttr(attrs); ok; name, v, rest, ok = nextAttr(rest) {
-		if err := r.evrPart(&e, name, v); err != nil {
-			return e, err
-		}
-	}
-	return e, nil
+// evrReader collects the attributes epoch, ver and rel.
+type evrReader struct {
+	rpm.EVR          // the epoch only
+	version, release uint32
 }
 
-func (r *primaryReader) evrPart(e *rpm.EVR, name, v []byte) (err error) {
+func (r *primaryReader) evr(attrs []byte) (uint32, error) {
+	var e evrReader
+	for name, v, rest, ok := nextAttr(attrs); ok; name, v, rest, ok = nextAttr(rest) {
+		if err := e.part(r, name, v); err != nil {
+			return 0, err
+		}
+	}
+	return r.tables.version(e.EVR, e.version, e.release), nil
+}
+
+func (e *evrReader) part(r *primaryReader, name, v []byte) (err error) {
 	switch string(name) {
 	case "epoch":
 		// Lists write a zero for every package without epoch.
@@ -435,9 +462,9 @@ func (r *primaryReader) evrPart(e *rpm.EVR, name, v []byte) (err error) {
 		}
 		e.Epoch, e.HasEpoch = uint32(n), n > 0
 	case "ver":
-		e.Version, err = r.str(v)
+		e.version, err = r.text(v)
 	case "rel":
-		e.Release, err = r.str(v)
+		e.release, err = r.text(v)
 	}
 	return err
 }

@@ -140,6 +140,21 @@ func tagEnd(b []byte) int {
 	return -1
 }
 
+// emptyTag gives the text of what seems to be an empty element that comes next, and goes to its start. Only
+// what [scanner.next] read before under the same text is one for sure: a quoted bracket may hide in it.
+func (s *scanner) emptyTag() []byte {
+	i := skipSpace(s.b, s.i)
+	if i >= len(s.b) || s.b[i] != '<' {
+		return nil
+	}
+	s.i = i
+	end := bytes.IndexByte(s.b[i:], '>')
+	if end < 1 || s.b[i+end-1] != '/' {
+		return nil
+	}
+	return s.b[i : i+end+1]
+}
+
 func localName(name []byte) []byte {
 	if i := bytes.IndexByte(name, ':'); i >= 0 {
 		return name[i+1:]
