@@ -98,20 +98,18 @@ aside in the same way.`,
 }
 
 func (a *app) configReset(ctx context.Context, e deploy.Etc, paths []string) error {
-	for _, p := range paths {
-		saved, changed, err := etcmerge.Reset(ctx, e.Defaults, e.Live, p)
+	list, err := etcmerge.Reset(ctx, e.Defaults, e.Live, paths)
+	for _, r := range list {
 		switch {
-		case err != nil:
-			return err
-		case saved != "":
-			fmt.Fprintf(a.Out, "/etc/%s: reset, the local version is in /etc/%s\n", p, saved)
-		case changed:
-			fmt.Fprintf(a.Out, "/etc/%s: reset\n", p)
+		case r.Saved != "":
+			fmt.Fprintf(a.Out, "/etc/%s: reset, the local version is in /etc/%s\n", r.Path, r.Saved)
+		case r.Changed:
+			fmt.Fprintf(a.Out, "/etc/%s: reset\n", r.Path)
 		default:
-			fmt.Fprintf(a.Out, "/etc/%s: is the default already\n", p)
+			fmt.Fprintf(a.Out, "/etc/%s: is the default already\n", r.Path)
 		}
 	}
-	return nil
+	return err
 }
 
 // withEtc opens the /etc of the booted deployment or, in another root, that of the

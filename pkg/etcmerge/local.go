@@ -3,114 +3,73 @@
 package etcmerge
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
 	"io/fs"
 	"path"
+	"slices"
 	"strconv"
 	"strings"
 
-	"github.com/aymanbagabas/go-udiff"
-
 	"github.com/hostctl/hostctl/internal/fsx"
 )
-
-// maxDiff bounds the files that Diff compares line by line, in bytes.
-const maxDiff = 1 << 20
 
 // Local lists how the live /etc differs from its own defaults.
 func Local(ctx context.Context, defaults, current *fsx.Dir) ([]Change, error) {
 	return Compare(ctx, defaults, current, defaults)
 }
 
-// Diff describes how a name of tree b differs from that of tree a: a unified
-// diff for text, a line for everything else, nothing if type and content are the
-// same. The labels stand for the trees. Owners and modes are not compared.
-func Diff(a, b *fsx.Dir, name, aLabel, bLabel string) (string, error) {
-	x, err := describe(a, name)
-	if err != nil {
-		return "", err
-	}
-	y, err := describe(b, name)
-	if err != nil {
-		return "", err
-	}
-	from, to := path.Join(aLabel, name), path.Join(bLabel, name)
-	switch {
-	case x == y:
-		return "", nil
-	case x.text && y.text:
-		return udiff.Unified(x.label(from), y.label(to), x.content, y.content), nil
-	case x.what != y.what:
-		return fmt.Sprintf("%s is %s, %s is %s\n", from, x.what, to, y.what), nil
-	}
-	return fmt.Sprintf("Binary files %s and %s differ\n", from, to), nil
-}
-
-// thing is a name as Diff compares it.
-type thing struct {
-	what    string // "a file", "absent" …
-	content string
-	text    bool // fit for a diff of lines; an absent name is an empty text
-}
-
-// label names the side of a unified diff, as diff -N does.
-func (t thing) label(name string) string {
-	if t.what == "absent" {
-		return "/dev/null"
-	}
-	return name
-}
-
-func describe(d *fsx.Dir, name string) (thing, error) {
-	st, err := d.Lstat(name)
-	switch {
-	case gone(err):
-		return thing{what: "absent", text: true}, nil
-	case err != nil:
-		return thing{}, err
-	case st.IsSymlink():
-		to, err := d.Readlink(name)
-		return thing{what: "a link to " + to}, err
-	case st.IsDir():
-		return thing{what: "a directory"}, nil
-	case !st.IsRegular():
-		return thing{what: "a special file"}, nil
-	case st.Size > maxDiff:
-		sum, err := digest(d, name)
-		return thing{what: "a file", content: string(sum[:])}, err
-	}
-	data, err := d.ReadFile(name, maxDiff)
-	return thing{what: "a file", content: string(data), text: !bytes.ContainsRune(data, 0)}, err
-}
-
-// Reset puts the default of a name, with all below it, in the place of the local
-// version, which stays beside it as NAME.rpmsave: saved is that name, empty if
-// there was no local version. If nothing differs from the default, nothing is done
-// and changed is false. The name exists at every moment if it did before; after a
-// crash a directory .reset-NAME-RANDOM may be left.
-func Reset(ctx context.Context, defaults, current *fsx.Dir, name string) (saved string, changed bool, err error) {
-	name = path.Clean(strings.TrimPrefix(name, "/"))
-	if name == "." || !fs.ValidPath(name) {
-		return "", false, fmt.Errorf("reset %q: name a file or directory below /etc", name)
-	}
+// Reset puts the default of each name, with all below it, in the place of the
+// local version, which stays beside it as NAME.rpmsave. A name that does not differ
+// from its default is left alone, as is one below another of the list. Bad names,
+// and ones that neither tree has, are found before anything changes; an error later
+// comes with what was done until then. Every name exists at every moment if it did
+// before; after a crash a directory .reset-NAME-RANDOM may be left.
+func Reset(ctx context.Context, defaults, current *fsx.Dir, names []string) ([]ResetResult, error) {
 	changes, err := Local(ctx, defaults, current)
 	if err != nil {
-		return "", false, err
+		return nil, err
 	}
-	if !touches(changes, name) {
-		ok, err := defaults.Exists(name)
-		if err == nil && !ok {
-			err = fmt.Errorf("reset %s: %w: neither a default nor a local file", name, fs.ErrNotExist)
+	list := make([]ResetResult, len(names))
+	for i, name := range names {
+		if list[i], err = planReset(changes, defaults, name); err != nil {
+			return nil, err
 		}
-		return "", false, err
 	}
-	if saved, err = reset(ctx, defaults, current, name); err != nil {
-		return "", false, fmt.Errorf("reset %s: %w", name, err)
+	for i := range list {
+		r := &list[i]
+		above := func(o ResetResult) bool { return within(r.Path, o.Path) }
+		if !r.Changed || slices.ContainsFunc(list[:i], above) {
+			continue
+		}
+		if r.Saved, err = reset(ctx, defaults, current, r.Path); err != nil {
+			return list[:i], fmt.Errorf("reset %s: %w", r.Path, err)
+		}
 	}
-	return saved, true, nil
+	return list, nil
+}
+
+// ResetResult tells what Reset did with one name.
+type ResetResult struct {
+	Path    string // relative to /etc
+	Changed bool   // it was not the default
+	Saved   string // where the local version is; "" if there was none, or a name above says it
+}
+
+func planReset(changes []Change, defaults *fsx.Dir, name string) (ResetResult, error) {
+	r := ResetResult{Path: path.Clean(strings.TrimPrefix(name, "/"))}
+	if r.Path == "." || !fs.ValidPath(r.Path) {
+		return r, fmt.Errorf("reset %q: name a file or directory below /etc", name)
+	}
+	if r.Changed = touches(changes, r.Path); r.Changed {
+		return r, nil
+	}
+	ok, err := defaults.Exists(r.Path)
+	if err == nil && !ok {
+		err = fmt.Errorf("reset %s: %w: neither a default nor a local file", r.Path, fs.ErrNotExist)
+	}
+	return r, err
 }
 
 // touches reports whether a change is at a name, below it or, as its removal, above it.

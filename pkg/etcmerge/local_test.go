@@ -13,6 +13,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/hostctl/hostctl/internal/fsx"
 	"github.com/hostctl/hostctl/internal/testutil"
 )
 
@@ -47,6 +48,14 @@ func TestDiff(t *testing.T) {
 	}
 }
 
+func resetOne(defaults, current *fsx.Dir, name string) (saved string, changed bool, err error) {
+	list, err := Reset(context.Background(), defaults, current, []string{name})
+	if err != nil {
+		return "", false, err
+	}
+	return list[0].Saved, list[0].Changed, nil
+}
+
 // Every pair of shapes: afterwards the default is in place and the local version
 // beside it.
 func TestReset(t *testing.T) {
@@ -57,7 +66,7 @@ func TestReset(t *testing.T) {
 			build(t, root+"/base", "n", b)
 			build(t, root+"/current", "n", c)
 			def, local := listing(t, root+"/base"), listing(t, root+"/current")
-			saved, changed, err := Reset(context.Background(), testutil.OpenDir(t, root+"/base"), testutil.OpenDir(t, root+"/current"), "n")
+			saved, changed, err := resetOne(testutil.OpenDir(t, root+"/base"), testutil.OpenDir(t, root+"/current"), "n")
 			if b == "" && c == "" {
 				if !errors.Is(err, fs.ErrNotExist) {
 					t.Errorf("nothing there: %v", err)
@@ -96,19 +105,47 @@ func TestResetTaken(t *testing.T) {
 		write(t, filepath.Join(root, d), text, "")
 	}
 	base, current := testutil.OpenDir(t, root+"/base"), testutil.OpenDir(t, root+"/current")
-	if saved, changed, err := Reset(context.Background(), base, current, "/f"); saved != "f.rpmsave.1" || !changed || err != nil {
+	if saved, changed, err := resetOne(base, current, "/f"); saved != "f.rpmsave.1" || !changed || err != nil {
 		t.Errorf("saved %q, %v", saved, err)
 	}
-	if _, _, err := Reset(context.Background(), base, current, "d/x"); !errors.Is(err, fs.ErrNotExist) || !strings.Contains(err.Error(), "reset that instead") {
+	if _, _, err := resetOne(base, current, "d/x"); !errors.Is(err, fs.ErrNotExist) || !strings.Contains(err.Error(), "reset that instead") {
 		t.Errorf("below a removed directory: %v", err)
 	}
 	for _, bad := range []string{"", "/", "../etc/f", "a/../../f"} {
-		if _, _, err := Reset(context.Background(), base, current, bad); err == nil {
+		if _, _, err := resetOne(base, current, bad); err == nil {
 			t.Errorf("%q was accepted", bad)
 		}
 	}
 	want := map[string]string{"f": "-rw-r--r-- one", "f.rpmsave": "-rw-r--r-- older", "f.rpmsave.1": "-rw-r--r-- two", ".keep": "-rw-r--r-- "}
 	if d := cmp.Diff(want, listing(t, root+"/current")); d != "" {
 		t.Error(d)
+	}
+}
+
+// A list is judged as a whole: nothing changes if one of its names is wrong, and a
+// name below another is reset with that.
+func TestResetList(t *testing.T) {
+	t.Parallel()
+	root := emptyTrees(t)
+	for name, text := range map[string]string{"base/d/x": "1", "current/d/x": "2", "base/f": "1", "current/f": "2", "base/g": "1", "current/g": "1"} {
+		testutil.Must(t, os.MkdirAll(filepath.Dir(filepath.Join(root, name)), 0o755))
+		write(t, filepath.Join(root, name), text, "")
+	}
+	base, current := testutil.OpenDir(t, root+"/base"), testutil.OpenDir(t, root+"/current")
+	before := listing(t, root+"/current")
+	if _, err := Reset(t.Context(), base, current, []string{"f", "missing"}); !errors.Is(err, fs.ErrNotExist) {
+		t.Fatal(err)
+	}
+	if d := cmp.Diff(before, listing(t, root+"/current")); d != "" {
+		t.Fatal(d)
+	}
+	got, err := Reset(t.Context(), base, current, []string{"d", "/d/x", "f", "g"})
+	testutil.Must(t, err)
+	want := []ResetResult{{"d", true, "d.rpmsave"}, {"d/x", true, ""}, {"f", true, "f.rpmsave"}, {"g", false, ""}}
+	if d := cmp.Diff(want, got); d != "" {
+		t.Error(d)
+	}
+	if n := listing(t, root+"/current"); n["d/x"] != "-rw-r--r-- 1" || n["d.rpmsave/x"] != "-rw-r--r-- 2" || n["d/x.rpmsave"] != "" {
+		t.Error(n)
 	}
 }

@@ -10,6 +10,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"syscall"
 	"testing"
@@ -55,8 +56,10 @@ func build(t *testing.T, root, name string, s shape) {
 func write(t *testing.T, p, text, mode string) {
 	t.Helper()
 	perm := os.FileMode(0o644)
-	if mode == "600" {
-		perm = 0o600
+	if mode != "" {
+		n, err := strconv.ParseUint(mode, 8, 12)
+		testutil.Must(t, err)
+		perm = os.FileMode(n)
 	}
 	testutil.Must(t, os.WriteFile(p, []byte(text), perm))
 	testutil.Must(t, os.Chmod(p, perm))
