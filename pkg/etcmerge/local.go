@@ -125,7 +125,7 @@ func copyDefault(ctx context.Context, defaults, current *fsx.Dir, name, dest str
 	}
 	s := Snapshot{name: n}
 	if n.Kind == Dir {
-		if err := s.scan(ctx, defaults, name); err != nil {
+		if err := s.scanBelow(ctx, defaults, name, name); err != nil {
 			return false, err
 		}
 	}
