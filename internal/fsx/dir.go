@@ -344,3 +344,10 @@ func (d *Dir) FreeSpace() (free, total uint64, err error) {
 	runtime.KeepAlive(d)
 	return free, total, d.wrap("statfs", ".", err)
 }
+
+// ReadOnly tells whether writes to d are refused by its mount or its filesystem.
+func (d *Dir) ReadOnly() (bool, error) {
+	ro, err := sys.PathReadOnly(procPath(d.Fd(), "."))
+	runtime.KeepAlive(d)
+	return ro, d.wrap("statfs", ".", err)
+}

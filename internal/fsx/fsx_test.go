@@ -8,8 +8,11 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 	"time"
+
+	"github.com/hostctl/hostctl/internal/sys"
 )
 
 func tempDir(t *testing.T) *Dir {
@@ -117,6 +120,69 @@ func TestRemoveAllKeepsLinkTargets(t *testing.T) {
 	must(t, d.RemoveAll("never-there"))
 }
 
+// A mount below a tree that is deleted keeps what it shows, also where it shows the
+// same filesystem; immutable files and directories do not stop the deletion.
+func TestRemoveAllObstacles(t *testing.T) {
+	t.Parallel()
+	if os.Geteuid() != 0 {
+		t.Skip("mounting and immutable flags need root")
+	}
+	d := tempDir(t)
+	must(t, d.MkdirAll("data", 0o755))
+	must(t, d.WriteFile("data/precious", nil, 0o644))
+	for _, name := range []string{"tree/sub/mnt", "tree/z"} {
+		must(t, d.MkdirAll(name, 0o755))
+	}
+	must(t, d.WriteFile("tree/sub/file", nil, 0o644))
+	at := filepath.Join(d.Path(), "tree/sub/mnt")
+	if err := sys.Mount(filepath.Join(d.Path(), "data"), at, "", sys.MountBind, ""); err != nil {
+		t.Skipf("mounting is not possible here: %v", err)
+	}
+	t.Cleanup(func() { _ = sys.Unmount(at, true) })
+	for _, name := range []string{"tree", "tree/sub/mnt"} {
+		if err := d.RemoveAll(name); !errors.Is(err, ErrCrossesMount) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	if ok, _ := d.Exists("data/precious"); !ok {
+		t.Error("RemoveAll deleted behind a bind mount")
+	}
+	must(t, sys.Unmount(at, false))
+	must(t, d.WriteFile("tree/sub/file", nil, 0o644))
+	must(t, d.WriteFile("tree/sub/other", nil, 0o644))
+	for _, name := range []string{"tree/sub/file", "tree/sub/other", "tree/sub", "tree"} {
+		f, err := d.OpenFile(name, os.O_RDONLY, 0)
+		must(t, err)
+		if err := sys.SetImmutable(int(f.Fd()), true); err != nil {
+			t.Logf("%s: no immutable flag here: %v", name, err)
+		}
+		must(t, f.Close())
+	}
+	must(t, d.RemoveAll("tree"))
+	if ok, _ := d.Exists("tree"); ok {
+		t.Error("it is still there")
+	}
+}
+
+func TestReadOnly(t *testing.T) {
+	t.Parallel()
+	d := tempDir(t)
+	if ro, err := d.ReadOnly(); ro || err != nil {
+		t.Errorf("%v %v", ro, err)
+	}
+	if err := sys.Mount(d.Path(), d.Path(), "", sys.MountBind, ""); err != nil {
+		t.Skipf("mounting is not possible here: %v", err)
+	}
+	t.Cleanup(func() { _ = sys.Unmount(d.Path(), true) })
+	must(t, sys.Mount("", d.Path(), "", sys.MountBind|sys.MountRemount|sys.MountReadOnly, ""))
+	again, err := OpenDir(d.Path())
+	must(t, err)
+	defer again.Close()
+	if ro, err := again.ReadOnly(); !ro || err != nil {
+		t.Errorf("%v %v", ro, err)
+	}
+}
+
 func TestLock(t *testing.T) {
 	t.Parallel()
 	d := tempDir(t)
@@ -125,7 +191,9 @@ func TestLock(t *testing.T) {
 	must(t, err)
 	b, err := d.Lock(ctx, ".lock", true, 0)
 	must(t, err)
-	if _, err := d.Lock(ctx, ".lock", false, 60*time.Millisecond); !errors.Is(err, ErrLocked) {
+	_, err = d.Lock(ctx, ".lock", false, 60*time.Millisecond)
+	var held *LockedError
+	if !errors.Is(err, ErrLocked) || !errors.As(err, &held) || held.PID != os.Getpid() || !strings.Contains(err.Error(), "fsx.test") {
 		t.Errorf("exclusive beside shared: %v", err)
 	}
 	must(t, a.Unlock())

@@ -7,7 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"path"
 	"time"
 
 	"github.com/hostctl/hostctl/internal/sys"
@@ -23,7 +22,7 @@ type Lock struct{ f *os.File }
 const lockPoll = 50 * time.Millisecond
 
 // Lock locks the file name inside d, creating it if needed. It waits until timeout
-// (0: try once; negative: for ever) or until ctx ends.
+// (0: try once; negative: for ever) or until ctx ends. A *LockedError tells who holds it.
 func (d *Dir) Lock(ctx context.Context, name string, shared bool, timeout time.Duration) (*Lock, error) {
 	start := time.Now()
 	for {
@@ -32,7 +31,7 @@ func (d *Dir) Lock(ctx context.Context, name string, shared bool, timeout time.D
 			return l, err
 		}
 		if timeout >= 0 && time.Since(start) >= timeout {
-			return nil, fmt.Errorf("lock %s: %w", path.Join(d.path, name), ErrLocked)
+			return nil, d.locked(name)
 		}
 		select {
 		case <-ctx.Done():

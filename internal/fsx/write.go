@@ -225,9 +225,9 @@ func (d *Dir) Remove(name string) error {
 }
 
 // RemoveAll deletes name and everything below it. It never follows a link and
-// never crosses into another filesystem (ErrCrossesMount, nothing of that
-// mount is touched); immutable flags on directories are cleared. A missing
-// name is no error.
+// never crosses a mount, a bind mount of the same filesystem included
+// (ErrCrossesMount, nothing of what is mounted is touched); immutable flags are
+// cleared. A missing name is no error.
 func (d *Dir) RemoveAll(name string) error {
 	st, err := d.Lstat(name)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -247,7 +247,10 @@ func (d *Dir) RemoveAll(name string) error {
 }
 
 func (d *Dir) removeDir(name string, dev uint64) error {
-	sub, err := d.OpenDir(name)
+	sub, err := d.openDir(name, sys.O_DIRECTORY|sys.O_NOFOLLOW, sys.Beneath|sys.NoMounts)
+	if errors.Is(err, syscall.EXDEV) {
+		return d.wrap("remove", name, ErrCrossesMount)
+	}
 	if err != nil {
 		return err
 	}
@@ -263,13 +266,15 @@ func (d *Dir) removeDir(name string, dev uint64) error {
 	if err != nil {
 		return err
 	}
-	cleared := false
 	for _, e := range entries {
 		err := sub.removeEntry(e, dev)
-		if errors.Is(err, syscall.EPERM) && !cleared {
-			cleared = true
+		if errors.Is(err, syscall.EPERM) {
 			_ = sys.SetImmutable(sub.Fd(), false)
+			sub.clearImmutable(e)
 			err = sub.removeEntry(e, dev)
+		}
+		if errors.Is(err, syscall.EBUSY) {
+			err = d.wrap("remove", path.Join(name, e.Name), ErrCrossesMount)
 		}
 		if err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return err
@@ -282,6 +287,17 @@ func (d *Dir) removeDir(name string, dev uint64) error {
 		err = d.parent("remove", name, func(fd int, base string) error { return sys.Unlinkat(fd, base, true) })
 	}
 	return err
+}
+
+// clearImmutable makes a file deletable, the only kind but directories that can have the flag.
+func (d *Dir) clearImmutable(e Entry) {
+	if e.Type != syscall.S_IFREG {
+		return
+	}
+	if f, err := d.OpenFile(e.Name, os.O_RDONLY|syscall.O_NONBLOCK, 0); err == nil {
+		_ = sys.SetImmutable(int(f.Fd()), false)
+		_ = f.Close()
+	}
 }
 
 func (d *Dir) removeEntry(e Entry, dev uint64) error {

@@ -22,6 +22,8 @@ const (
 	InRoot = unix.RESOLVE_IN_ROOT | unix.RESOLVE_NO_MAGICLINKS
 	// NoSymlinks additionally refuses every symbolic link on the way.
 	NoSymlinks = unix.RESOLVE_BENEATH | unix.RESOLVE_NO_SYMLINKS
+	// NoMounts, added to one of these, refuses to enter a mount (EXDEV).
+	NoMounts = unix.RESOLVE_NO_XDEV
 )
 
 // openat2Retries bounds the retries that the kernel asks for (EAGAIN) when a
