@@ -57,6 +57,8 @@ type Menu struct {
 	// UEnv are U-Boot variables that the default deployment brings, in its
 	// usr/lib/ostree-boot/uEnv.txt; nil for none.
 	UEnv []byte
+	// Tries is how often the first entry may be tried before the second boots; 0: not counted.
+	Tries int
 }
 
 // isOSTree tells entries of deployments from those of others.
