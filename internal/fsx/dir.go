@@ -338,6 +338,13 @@ func (d *Dir) BlockSize() (int64, error) {
 	return n, d.wrap("statfs", ".", err)
 }
 
+// FSType returns the magic number of d's filesystem, from linux/magic.h.
+func (d *Dir) FSType() (int64, error) {
+	n, err := sys.FSType(d.Fd())
+	runtime.KeepAlive(d)
+	return n, d.wrap("statfs", ".", err)
+}
+
 // FreeSpace returns the free and total bytes of d's filesystem.
 func (d *Dir) FreeSpace() (free, total uint64, err error) {
 	free, total, err = sys.Statfs(d.Fd())

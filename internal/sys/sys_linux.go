@@ -339,3 +339,22 @@ func ignoreEINTR(f func() error) error {
 		}
 	}
 }
+
+// FSType returns the magic number of the filesystem of fd, from linux/magic.h.
+func FSType(fd int) (int64, error) {
+	var st unix.Statfs_t
+	err := ignoreEINTR(func() error { return unix.Fstatfs(fd, &st) })
+	return int64(st.Type), err
+}
+
+// Stacked reports that the block device dev is made of others: by the device
+// mapper (LVM, encryption) or as a RAID.
+func Stacked(dev uint64) bool {
+	base := fmt.Sprintf("/sys/dev/block/%d:%d/", unix.Major(dev), unix.Minor(dev))
+	for _, kind := range []string{"dm", "md", "../md"} {
+		if _, err := os.Stat(base + kind); err == nil {
+			return true
+		}
+	}
+	return false
+}

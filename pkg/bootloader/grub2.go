@@ -46,8 +46,15 @@ func (g grub2) Prepare(ctx context.Context, boot *fsx.Dir, m Menu) error {
 	if g.generator != "" {
 		return g.generate(ctx, boot, m.Version)
 	}
+	m, err := countable(boot, m)
+	if err != nil {
+		return err
+	}
 	data, err := grubConfig(m)
 	if err != nil {
+		return err
+	}
+	if err := prepareTrial(boot, m); err != nil {
 		return err
 	}
 	return boot.WriteFile(path.Join(LoaderDir(m.Version), "grub.cfg"), data, 0o644)
@@ -129,7 +136,10 @@ fi
 func grubConfig(m Menu) ([]byte, error) {
 	var b bytes.Buffer
 	b.WriteString(grubHead)
-	for _, e := range m.Entries {
+	if m.Tries > 0 {
+		b.WriteString(grubTrialHead(m))
+	}
+	for i, e := range m.Entries {
 		if e.Linux == "" {
 			continue // an EFI entry or the like: nothing that GRUB's linux could start
 		}
@@ -137,21 +147,34 @@ func grubConfig(m Menu) ([]byte, error) {
 		if _, err := e.Format(); err != nil {
 			return nil, fmt.Errorf("write GRUB entry for %s: %w", e.Name, err)
 		}
-		writeGrubEntry(&b, e)
+		tries := 0
+		if i == 0 {
+			tries = m.Tries
+		}
+		writeGrubEntry(&b, e, tries)
 	}
 	return b.Bytes(), nil
 }
 
-func writeGrubEntry(b *bytes.Buffer, e Entry) {
+// id is how other parts of the script name the entry.
+func (e Entry) id() string { return strings.TrimSuffix(e.Name, ".conf") }
+
+func writeGrubEntry(b *bytes.Buffer, e Entry, tries int) {
 	title := e.Title
 	if title == "" {
 		title = e.Name
 	}
-	fmt.Fprintf(b, "\nmenuentry %s --class ostree --id %s {\n", grubQuote(title), grubQuote(strings.TrimSuffix(e.Name, ".conf")))
+	fmt.Fprintf(b, "\nmenuentry %s --class ostree --id %s {\n", grubQuote(title), grubQuote(e.id()))
+	if tries > 0 {
+		b.WriteString(grubTrialCount(tries))
+	}
 	fmt.Fprintf(b, "\tlinux %s", grubPath(e.Linux))
 	for _, a := range bls.ParseKargs(e.Options) {
 		b.WriteByte(' ')
 		b.WriteString(grubQuote(strings.ReplaceAll(a, `"`, "")))
+	}
+	if tries > 0 {
+		b.WriteString(" ${trial_args}") // unquoted, so that it is several words
 	}
 	b.WriteByte('\n')
 	if len(e.Initrd) > 0 {

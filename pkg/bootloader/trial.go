@@ -16,3 +16,21 @@ type Trier interface {
 	// Bless ends the counting: the default entry is good.
 	Bless(ctx context.Context, boot *fsx.Dir) error
 }
+
+// MaxTries bounds Menu.Tries.
+const MaxTries = 9
+
+// TrialMark is the first of TrialKargs. It tells the running system that the boot
+// loader counts this boot; what follows it is no argument of the deployment.
+const TrialMark = "hostctl.trial"
+
+// TrialKargs are the kernel arguments that the entry on trial gets beside its
+// own, at the end: whatever would stop and wait for somebody restarts instead,
+// so that the next try or the entry before comes by itself.
+func TrialKargs() []string {
+	return []string{TrialMark,
+		"panic=10",               // the kernel: seconds after a panic
+		"systemd.crash_reboot=1", // the service manager, where it would freeze
+		"rd.shell=0", "rd.emergency=reboot", // dracut's own emergency shell
+	}
+}
