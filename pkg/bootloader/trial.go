@@ -29,8 +29,8 @@ const TrialMark = "hostctl.trial"
 // so that the next try or the entry before comes by itself.
 func TrialKargs() []string {
 	return []string{TrialMark,
-		"panic=10",               // the kernel: seconds after a panic
-		"systemd.crash_reboot=1", // the service manager, where it would freeze
+		"panic=10",                          // the kernel: seconds after a panic
+		"systemd.crash_reboot=1",            // the service manager, where it would freeze
 		"rd.shell=0", "rd.emergency=reboot", // dracut's own emergency shell
 	}
 }

@@ -63,7 +63,7 @@ func TestRunScript(t *testing.T) {
 	suite, work := t.TempDir(), t.TempDir()
 	for name, text := range map[string]string{
 		"test-pass.sh": "#!/bin/sh\necho ok 1\ncommand -v marker\n",
-		"test-slow.sh": "#!/bin/sh\necho ok 1\nsleep 60 & wait\n",
+		"test-slow.sh": "#!/bin/sh\necho ok 1\nsleep 100000 & wait\n",
 		"test-basic-c": "",
 		"test-x.js":    "",
 		"libtest.sh":   "",
@@ -80,16 +80,13 @@ func TestRunScript(t *testing.T) {
 	if err := errors.Join(os.Mkdir(bin, 0o755), os.WriteFile(filepath.Join(bin, "marker"), []byte("#!/bin/sh\n"), 0o755)); err != nil {
 		t.Fatal(err)
 	}
-	o := options{suite: suite, timeout: 500 * time.Millisecond}
+	o := options{suite: suite, timeout: time.Minute}
 	path := bin + ":" + os.Getenv("PATH")
 	if r := runScript(t.Context(), o, filepath.Join(work, "a"), "test-pass.sh", "ours", path); r.err != nil || r.points != 1 || !strings.Contains(string(r.output), bin) {
 		t.Errorf("test-pass.sh: %v, output %q", r, r.output)
 	}
-	start := time.Now()
+	o.timeout = 500 * time.Millisecond
 	if r := runScript(t.Context(), o, filepath.Join(work, "b"), "test-slow.sh", "ours", path); r.err == nil {
 		t.Errorf("test-slow.sh: %v", r)
-	}
-	if d := time.Since(start); d > 20*time.Second {
-		t.Errorf("the time limit took %v", d)
 	}
 }

@@ -413,28 +413,6 @@ func TestHostilePrimary(t *testing.T) {
 	}
 }
 
-// TestScannerIsFast compares with the standard library's reader, which must be far behind.
-func TestScannerIsFast(t *testing.T) {
-	m, err := Load(context.Background(), Repo{ID: "r", BaseURLs: []string{testutil.Corpus(t, "yum-repos", "osbuild-testrepo-centos-stream9")}}, testutil.OpenDir(t, t.TempDir()), Options{})
-	if err != nil {
-		t.Fatal(err)
-	}
-	data, err := m.readText(context.Background(), "primary")
-	if err != nil {
-		t.Fatal(err)
-	}
-	start := time.Now()
-	if _, err := ParsePrimary(data, "r"); err != nil {
-		t.Fatal(err)
-	}
-	own := time.Since(start)
-	start = time.Now()
-	sameAsEncodingXML(t, m)
-	if theirs := time.Since(start); theirs < 3*own {
-		t.Errorf("%v for %d bytes, encoding/xml %v", own, len(data), theirs)
-	}
-}
-
 // However a list is cut into parts, it means the same or is refused with the same words.
 func FuzzPrimary(f *testing.F) {
 	one := `<package type="rpm"><name>a</name><arch>noarch</arch><version epoch="0" ver="1" rel="1"/><checksum type="sha1">da39a3ee5e6b4b0d3255bfef95601890afd80709</checksum><location href="a"/><format><rpm:requires><rpm:entry name="x" flags="EQ" ver="1"/><rpm:entry name="x" flags="EQ" ver="1"/><rpm:entry name="&gt;/>"/></rpm:requires><file>/a</file></format></package>`

@@ -151,7 +151,6 @@ func TestHostileScriptsAreSurvived(t *testing.T) {
 			t.Parallel()
 			root, work, cache := testTree(t)
 			beforeRoot, beforeCache := snapshot(t, root), snapshot(t, cache)
-			start := time.Now()
 			err := With(t.Context(), root, work, Options{Timeout: 2 * time.Second}, func(ctx context.Context, s *Sandbox) error {
 				_, err := s.Run(ctx, sh(tc.script))
 				return err
@@ -168,9 +167,6 @@ func TestHostileScriptsAreSurvived(t *testing.T) {
 			}
 			if !strings.Contains(err.Error(), "test.post") {
 				t.Errorf("error does not name the script: %v", err)
-			}
-			if took := time.Since(start); took > 20*time.Second {
-				t.Errorf("took %s", took)
 			}
 			if snapshot(t, root) != beforeRoot {
 				t.Error("tree changed")
@@ -207,16 +203,12 @@ func TestCancelEndsCommand(t *testing.T) {
 	root, work, _ := testTree(t)
 	ctx, cancel := context.WithCancel(t.Context())
 	time.AfterFunc(500*time.Millisecond, cancel)
-	start := time.Now()
 	err := With(ctx, root, work, Options{}, func(ctx context.Context, s *Sandbox) error {
-		_, err := s.Run(ctx, sh("sleep 100"))
+		_, err := s.Run(ctx, sh("sleep 100000"))
 		return err
 	})
 	if !errors.Is(err, context.Canceled) {
 		t.Errorf("got %v", err)
-	}
-	if time.Since(start) > 10*time.Second {
-		t.Error("cancel took too long")
 	}
 }
 
