@@ -66,7 +66,7 @@ func benchCommit(b *testing.B, r *Repo, src string, cache *DevInoCache) (c Check
 	defer cpuTime(b)()
 	s, err := r.Update(b.Context(), func(ctx context.Context, tx *Txn) error {
 		m := NewMTree()
-		if err := tx.WriteDir(ctx, testutil.OpenDir(b, src), m, CommitOptions{DevIno: cache}); err != nil {
+		if err := tx.WriteDir(ctx, testutil.OpenDir(b, src), m, CommitOptions{DevIno: cache, Last: true}); err != nil {
 			return err
 		}
 		tree, meta, err := tx.WriteTree(ctx, m)

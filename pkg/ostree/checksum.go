@@ -132,6 +132,9 @@ func (t ObjectType) IsMeta() bool { return t >= TypeDirTree && t <= TypeCommitMe
 // hashed reports the types whose name is the SHA-256 of their bytes.
 func (t ObjectType) hashed() bool { return t >= TypeDirTree && t <= TypeCommit }
 
+// verifiable reports the types whose objects match their name or are damaged.
+func (t ObjectType) verifiable() bool { return t == TypeFile || t.hashed() }
+
 // ObjectName names one object.
 type ObjectName struct {
 	Checksum Checksum

@@ -41,6 +41,11 @@ type CommitOptions struct {
 	// GenerateSizes makes WriteCommit add the sizes of all objects that are written
 	// or met from now on, as ostree.sizes; it has an effect in archive mode only.
 	GenerateSizes bool
+	// Last tells that nothing will change the tree after this source: WriteDir then
+	// stores each directory when it is complete and keeps nothing of it in memory. The
+	// commit is the same without it; a change all the same leaves objects that
+	// no commit needs.
+	Last bool
 	// Workers hash and compress; 0 means one per CPU, at least 2.
 	Workers int
 }

@@ -21,7 +21,7 @@ import (
 func consumeTxn(ctx context.Context, r *Repo, src *fsx.Dir) error {
 	_, err := r.Update(ctx, func(ctx context.Context, tx *Txn) error {
 		m := NewMTree()
-		if err := tx.WriteDir(ctx, src, m, CommitOptions{Consume: true}); err != nil {
+		if err := tx.WriteDir(ctx, src, m, CommitOptions{Consume: true, Last: true}); err != nil {
 			return err
 		}
 		tree, meta, err := tx.WriteTree(ctx, m)

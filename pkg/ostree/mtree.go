@@ -252,6 +252,16 @@ func (t *Txn) writeTree(ctx context.Context, m *MTree, path string) (tree, meta 
 	return tree, meta, nil
 }
 
+// foldTree stores what m holds and leaves it to be read again when it is looked at.
+func (t *Txn) foldTree(ctx context.Context, m *MTree, path string) error {
+	tree, meta, err := t.writeTree(ctx, m, path)
+	if err != nil {
+		return err
+	}
+	*m = MTree{files: map[string]Checksum{}, dirs: map[string]*MTree{}, meta: meta, lazy: lazyTree{load: t.loadDirTree, tree: tree}}
+	return nil
+}
+
 // keepTree takes over a stored directory as it is.
 func (t *Txn) keepTree(m *MTree, path string) (tree, meta Checksum, err error) {
 	for _, n := range []ObjectName{{m.lazy.tree, TypeDirTree}, {m.meta, TypeDirMeta}} {

@@ -107,15 +107,13 @@ func (t *Txn) place(f *objFile, n ObjectName) error {
 // name is not trusted and goes. Names are given outside of the lock: that is where
 // writers spend their time.
 func (t *Txn) placeName(n ObjectName, link func(name string) error) error {
-	if n.Type.hashed() || n.Type == TypeFile {
+	if n.Type.verifiable() {
 		if t.isStaged(n) {
 			return nil
 		}
 		err := link(n.String())
 		if err == nil {
-			t.mu.Lock()
-			defer t.mu.Unlock()
-			t.staged[n] = struct{}{}
+			t.staged.add(n)
 			return nil
 		}
 		if !errors.Is(err, fs.ErrExist) {
@@ -129,8 +127,8 @@ func (t *Txn) replaceName(n ObjectName, link func(name string) error) error {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	_, left := t.leftover[n]
-	if (n.Type.hashed() || n.Type == TypeFile) && !left {
-		t.staged[n] = struct{}{} // by another writer, who may not have come to this line yet
+	if n.Type.verifiable() && !left {
+		t.staged.add(n) // by another writer, who may not have come to this line yet
 		return nil
 	}
 	err := t.r.removeIfThere(t.stage.dir, n.String())
@@ -140,7 +138,7 @@ func (t *Txn) replaceName(n ObjectName, link func(name string) error) error {
 	if err != nil {
 		return fmt.Errorf("name object %s: %w", n, err)
 	}
-	t.staged[n] = struct{}{}
+	t.staged.add(n)
 	delete(t.leftover, n)
 	return nil
 }

@@ -102,8 +102,9 @@ func (r *Repo) adoptStaging(ctx context.Context, name string) *staging {
 	return &staging{dir: d, name: name, lock: lock}
 }
 
-// leftovers lists the objects that an adopted directory holds. What libostree
-// left in its own layout and unfinished files are not among them.
+// leftovers lists the objects that an adopted directory holds, those too that cannot
+// be verified and so will not be used. What libostree left in its own layout and
+// unfinished files are not among them.
 func (s *staging) leftovers() (map[ObjectName]struct{}, error) {
 	entries, err := s.dir.ReadDir(".")
 	if err != nil {
@@ -112,7 +113,7 @@ func (s *staging) leftovers() (map[ObjectName]struct{}, error) {
 	found := map[ObjectName]struct{}{}
 	for _, e := range entries {
 		n, ok := parseStagedName(e.Name)
-		if ok && !e.IsDir() && (n.Type == TypeFile || n.Type.hashed()) {
+		if ok && !e.IsDir() {
 			found[n] = struct{}{}
 		}
 	}
@@ -125,7 +126,7 @@ func parseStagedName(name string) (ObjectName, bool) {
 	if err != nil {
 		return ObjectName{}, false
 	}
-	for t := TypeFile; t <= TypeCommitMeta; t++ {
+	for t := TypeFile; t <= TypePayloadLink; t++ {
 		if t.String() == ext {
 			return ObjectName{c, t}, true
 		}

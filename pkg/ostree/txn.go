@@ -7,11 +7,8 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"maps"
-	"slices"
 	"sync"
 	"sync/atomic"
-	"syscall"
 
 	"github.com/hostctl/hostctl/internal/failpoint"
 	"github.com/hostctl/hostctl/internal/fsx"
@@ -55,9 +52,10 @@ type Txn struct {
 	// present marks the objects/XX directories that hold an object this transaction
 	// relies on: another process may have renamed it there a moment ago.
 	present [256]atomic.Bool
+	resumed bool // the staging directory is that of an interrupted transaction
 
+	staged   stagedSet // complete in the staging directory
 	mu       sync.Mutex
-	staged   map[ObjectName]struct{} // complete in the staging directory
 	leftover map[ObjectName]struct{} // found there; not trusted before verification
 	refs     map[string]Checksum     // zero: delete
 	partial  map[Checksum]bool       // true: mark, false: clear
@@ -115,8 +113,8 @@ func (r *Repo) begin(ctx context.Context) (*Txn, error) {
 		return nil, errors.Join(err, s.keep(r))
 	}
 	return &Txn{
-		r: r, stage: s, budget: b, leftover: left,
-		staged: map[ObjectName]struct{}{}, refs: map[string]Checksum{}, partial: map[Checksum]bool{},
+		r: r, stage: s, budget: b, resumed: len(left) > 0, leftover: left,
+		refs: map[string]Checksum{}, partial: map[Checksum]bool{},
 	}, nil
 }
 
@@ -137,10 +135,7 @@ func (t *Txn) Repo() *Repo { return t.r }
 // Has reports an object as present: durable in the repository, or written by
 // this transaction. What an interrupted transaction left is verified first.
 func (t *Txn) Has(n ObjectName) (bool, error) {
-	t.mu.Lock()
-	_, staged := t.staged[n]
-	_, left := t.leftover[n]
-	t.mu.Unlock()
+	staged, left := t.lookup(n)
 	if staged {
 		return true, nil
 	}
@@ -152,7 +147,7 @@ func (t *Txn) Has(n ObjectName) (bool, error) {
 		t.present[n.Checksum[0]].Store(true)
 		return true, nil
 	}
-	if left && t.takeOver(n) {
+	if left && n.Type.verifiable() && t.takeOver(n) {
 		return true, nil
 	}
 	return t.r.hasInParents(n)
@@ -168,16 +163,17 @@ func (t *Txn) takeOver(n ObjectName) bool {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if _, left := t.leftover[n]; !left {
-		_, staged := t.staged[n]
-		return staged
+		return t.staged.mayHave(n) && t.inStaging(n) // by another goroutine
 	}
-	delete(t.leftover, n)
 	if err != nil {
 		t.r.opts.log.Warn("drop damaged staged object", "object", n.String(), "error", err)
-		_ = t.stage.dir.Remove(n.String())
+		if t.r.removeIfThere(t.stage.dir, n.String()) == nil {
+			delete(t.leftover, n)
+		}
 		return false
 	}
-	t.staged[n] = struct{}{}
+	t.staged.add(n)
+	delete(t.leftover, n)
 	return true
 }
 
@@ -209,10 +205,26 @@ func (t *Txn) OpenFile(c Checksum) (FileHeader, int64, io.ReadCloser, error) {
 }
 
 func (t *Txn) isStaged(n ObjectName) bool {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	_, ok := t.staged[n]
-	return ok
+	staged, _ := t.lookup(n)
+	return staged
+}
+
+// lookup tells whether an object is complete in the staging directory, or was left
+// there by an interrupted transaction.
+func (t *Txn) lookup(n ObjectName) (staged, left bool) {
+	if t.resumed {
+		t.mu.Lock()
+		_, left = t.leftover[n]
+		t.mu.Unlock()
+	}
+	return !left && t.staged.mayHave(n) && t.inStaging(n), left
+}
+
+// inStaging looks for a name in the staging directory. Where that fails, whoever
+// reads the object or publishes it meets the reason.
+func (t *Txn) inStaging(n ObjectName) bool {
+	found, err := t.stage.dir.Exists(n.String())
+	return found || err != nil
 }
 
 // SetRef points a ref (REF or REMOTE:REF) at a commit when the transaction
@@ -294,63 +306,10 @@ func (t *Txn) commit() error {
 
 // syncStaged puts the bytes of all staged objects on disk, with one call for all.
 func (t *Txn) syncStaged() error {
-	if !t.r.opts.fsync || len(t.staged) == 0 {
+	if !t.r.opts.fsync || t.staged.empty() {
 		return nil
 	}
 	return t.r.dir.Syncfs()
-}
-
-// publish moves either the commits or everything else to their names. A name that is taken belongs to the
-// same bytes, put there durably by another transaction; only detached metadata
-// is replaced.
-func (t *Txn) publish(commits bool) error {
-	names := slices.SortedFunc(maps.Keys(t.staged), func(a, b ObjectName) int {
-		if c := a.Checksum.Compare(b.Checksum); c != 0 {
-			return c
-		}
-		return int(a.Type) - int(b.Type)
-	})
-	last := -1
-	for _, n := range names {
-		if (n.Type == TypeCommit) != commits {
-			continue
-		}
-		if err := failpoint.Hit("ostree.txn.object"); err != nil {
-			return err
-		}
-		if x := int(n.Checksum[0]); x != last {
-			if err := t.r.makeObjectDir(n); err != nil {
-				return err
-			}
-			last = x
-		}
-		if err := t.publishOne(n); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-func (t *Txn) publishOne(n ObjectName) error {
-	t.present[n.Checksum[0]].Store(true)
-	rename := t.stage.dir.RenameNoReplace
-	if n.Type == TypeCommitMeta {
-		rename = t.stage.dir.Rename
-	}
-	dir, name, err := t.dirs.at(t.r, n)
-	if err == nil && dir == nil {
-		err = fmt.Errorf("publish object %s: no directory: %w", n, ErrNotFound)
-	}
-	if err == nil {
-		err = rename(n.String(), dir, name)
-	}
-	if errors.Is(err, syscall.EEXIST) {
-		err = nil
-	}
-	if err == nil && n.Type == TypeCommit {
-		err = t.r.removeIfThere(t.r.objects, ObjectName{n.Checksum, TypeTombstone}.loosePath(t.r.mode))
-	}
-	return err
 }
 
 // syncObjects makes the names durable: of what was renamed, and of what was

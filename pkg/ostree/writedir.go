@@ -11,7 +11,7 @@ import (
 	"path"
 	"slices"
 	"strings"
-	"sync/atomic"
+	"sync"
 	"syscall"
 	"unicode/utf8"
 
@@ -43,23 +43,15 @@ type dirWriter struct {
 	o    CommitOptions
 	pool *writePool
 	dev  uint64 // of the files that may become objects; 0: none
-}
 
-// sharedDir closes a source directory when the last of its files is written.
-type sharedDir struct {
-	*fsx.Dir
-	users atomic.Int32
-}
-
-func (d *sharedDir) release() {
-	if d.users.Add(-1) == 0 {
-		_ = d.Close()
-	}
+	// Directories are stored one at a time, so that the counts do not depend on who
+	// was first either.
+	storing sync.Mutex
 }
 
 // fileJob is a file to be stored. adopt: its metadata is that of the object.
 type fileJob struct {
-	dir        *sharedDir
+	dir        *sourceDir
 	name, path string
 	st         fsx.Stat
 	header     FileHeader
@@ -98,44 +90,51 @@ func (w *dirWriter) writeRoot(src *fsx.Dir, m *MTree) error {
 	if err != nil {
 		return err
 	}
-	return w.walk(root, "/", m, 0)
+	return w.walk(&sourceDir{Dir: root, path: "/", tree: m})
 }
 
 func dirMetaOf(h FileHeader) DirMeta {
 	return DirMeta{UID: h.UID, GID: h.GID, Mode: h.Mode, Xattrs: h.Xattrs}
 }
 
-// walk takes over d.
-func (w *dirWriter) walk(d *fsx.Dir, p string, m *MTree, depth int) error {
-	dir := &sharedDir{Dir: d}
-	dir.users.Store(1)
-	defer dir.release()
-	if depth > maxTreeDepth {
-		return fmt.Errorf("%s: %w: nested too deeply", p, ErrInvalid)
+// walk takes over d. After an error nothing more is recorded.
+func (w *dirWriter) walk(d *sourceDir) error {
+	d.users.Store(1)
+	defer w.release(d)
+	err := w.list(d)
+	if err != nil {
+		w.pool.fail(err)
+	}
+	return err
+}
+
+func (w *dirWriter) list(d *sourceDir) error {
+	if d.depth > maxTreeDepth {
+		return fmt.Errorf("%s: %w: nested too deeply", d.path, ErrInvalid)
 	}
 	entries, err := d.ReadDir(".")
 	if err != nil {
 		return err
 	}
+	d.files = make([]TreeFile, 0, len(entries))
 	for _, e := range entries {
 		if w.pool.ctx.Err() != nil {
 			return context.Cause(w.pool.ctx)
 		}
-		if err := w.entry(dir, e.Name, path.Join(p, e.Name), m, depth); err != nil {
+		if err := w.entry(d, e.Name, path.Join(d.path, e.Name)); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-func (w *dirWriter) entry(dir *sharedDir, name, p string, m *MTree, depth int) error {
+func (w *dirWriter) entry(dir *sourceDir, name, p string) error {
 	st, err := dir.Lstat(name)
 	if err != nil {
 		return err
 	}
 	if sum, hit := w.canonical(st); hit {
-		w.t.count.linked.Add(1)
-		w.pool.known(m, name, sum)
+		w.known(dir, name, sum)
 		return nil
 	}
 	f, err := w.look(dir.Dir, name, p, st)
@@ -146,16 +145,16 @@ func (w *dirWriter) entry(dir *sharedDir, name, p string, m *MTree, depth int) e
 		return err
 	}
 	if st.IsDir() {
-		return w.subdir(dir, name, p, m, f.header, depth)
+		return w.subdir(dir, name, p, f.header)
 	}
 	if !f.linked.IsZero() {
-		w.t.count.linked.Add(1)
-		w.pool.known(m, name, f.linked)
+		w.known(dir, name, f.linked)
 		return nil
 	}
 	dir.users.Add(1)
 	j := fileJob{dir: dir, name: name, path: p, st: st, header: f.header, adopt: f.same && w.dev == st.Dev && st.IsRegular()}
-	return w.pool.submit(m, name, poolJob{size: st.Size, drop: dir.release, run: func(ctx context.Context) (Checksum, error) {
+	drop := func() { w.release(dir) }
+	return w.pool.send(poolJob{size: st.Size, sum: dir.slot(name), drop: drop, run: func(ctx context.Context) (Checksum, error) {
 		sum, err := w.writeFile(ctx, j)
 		if err != nil {
 			return sum, fmt.Errorf("%s: %w", p, err)
@@ -180,8 +179,15 @@ func (w *dirWriter) canonical(st fsx.Stat) (Checksum, bool) {
 	return w.o.DevIno.get(st)
 }
 
-func (w *dirWriter) subdir(dir *sharedDir, name, p string, m *MTree, h FileHeader, depth int) error {
-	sub, err := m.Dir(name, true)
+// known records a file that is stored already.
+func (w *dirWriter) known(dir *sourceDir, name string, sum Checksum) {
+	w.t.count.linked.Add(1)
+	*dir.slot(name) = sum
+	w.pool.count(0)
+}
+
+func (w *dirWriter) subdir(dir *sourceDir, name, p string, h FileHeader) error {
+	sub, err := dir.tree.Dir(name, true)
 	if err != nil {
 		return fmt.Errorf("%s: %w", p, err)
 	}
@@ -192,7 +198,8 @@ func (w *dirWriter) subdir(dir *sharedDir, name, p string, m *MTree, h FileHeade
 	if err != nil {
 		return err
 	}
-	return w.walk(d, p, sub, depth+1)
+	dir.users.Add(1)
+	return w.walk(&sourceDir{Dir: d, path: p, tree: sub, depth: dir.depth + 1, parent: dir})
 }
 
 func (w *dirWriter) look(d *fsx.Dir, name, p string, st fsx.Stat) (f found, err error) {

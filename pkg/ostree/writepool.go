@@ -13,7 +13,7 @@ import (
 
 // writePool hashes and stores files with several workers. What a worker finds goes
 // into a slot that was handed out in the order of the source, so that the result
-// does not depend on who was first.
+// does not depend on who was first. The slot is the caller's, or one of results.
 type writePool struct {
 	ctx         context.Context
 	fail        context.CancelCauseFunc
@@ -89,10 +89,15 @@ func (p *writePool) known(m *MTree, name string, sum Checksum) {
 	p.count(0)
 }
 
-// submit queues a file. It waits while the queue is full.
+// submit queues a file that finish records in m.
 func (p *writePool) submit(m *MTree, name string, j poolJob) error {
 	j.sum = new(Checksum)
 	p.results = append(p.results, poolResult{m, name, j.sum})
+	return p.send(j)
+}
+
+// send queues a file. It waits while the queue is full.
+func (p *writePool) send(j poolJob) error {
 	select {
 	case p.jobs <- j:
 		return nil
@@ -104,7 +109,7 @@ func (p *writePool) submit(m *MTree, name string, j poolJob) error {
 	}
 }
 
-// finish waits for the workers, if err is nil, and records the files in their trees.
+// finish waits for the workers, if err is nil, and records the results in their trees.
 func (p *writePool) finish(err error) error {
 	if err != nil {
 		p.fail(err)

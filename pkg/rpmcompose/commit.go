@@ -154,7 +154,7 @@ func commit(ctx context.Context, env Env, plan *Plan, c composed, parent ostree.
 	listMetadata(plan, &meta, &detached)
 	res.Stats, err = env.Repo.Update(ctx, func(ctx context.Context, txn *ostree.Txn) error {
 		m := ostree.NewMTree()
-		err := txn.WriteDir(ctx, c.root, m, ostree.CommitOptions{DevIno: c.devino, Filter: canonicalRoot, Label: c.label})
+		err := txn.WriteDir(ctx, c.root, m, ostree.CommitOptions{DevIno: c.devino, Filter: canonicalRoot, Label: c.label, Last: true})
 		if err != nil {
 			return err
 		}

@@ -44,7 +44,7 @@ func (m *committer) writeTrees(ctx context.Context, t *ostree.Txn, tree *ostree.
 				return err
 			}
 		}
-		lib.Label = m.o.epoch(m.label)
+		lib.Label, lib.Last = m.o.epoch(m.label), i == len(trees)-1
 		switch kind {
 		case "dir":
 			err = m.writeDir(ctx, t, tree, lib, arg)
