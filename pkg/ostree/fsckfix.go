@@ -81,10 +81,13 @@ func (f *fsck) delete() error {
 		if x.Kind != CorruptObject {
 			continue
 		}
-		if _, local := f.have[x.Object]; !local {
+		local, err := f.r.HasLocal(x.Object)
+		if err != nil {
+			return err
+		}
+		if !local {
 			continue // a parent's
 		}
-		var err error
 		if x.Object.Type == TypeCommit {
 			err = f.r.dropCommits([]Checksum{x.Object.Checksum})
 		} else {

@@ -22,7 +22,7 @@ func (f *fsck) refs() error {
 			if below, ok := strings.CutPrefix(p, mirrorsDir+"/"); ok {
 				collection, _, _ = strings.Cut(below, "/")
 			}
-			if !f.present(ObjectName{c, TypeCommit}) {
+			if !f.hasCommit(c) {
 				f.report(Finding{Kind: DanglingRef, Ref: p, Collection: collection, Object: ObjectName{c, TypeCommit}})
 				return nil
 			}
@@ -47,7 +47,7 @@ func (f *fsck) collectionRefs() error {
 	}
 	for _, d := range dirs {
 		err := f.r.walkRefs(d.path, 0, func(p string) error {
-			if c, err := readRefFile(f.r.dir, p); err == nil && f.present(ObjectName{c, TypeCommit}) {
+			if c, err := readRefFile(f.r.dir, p); err == nil && f.hasCommit(c) {
 				f.binding(p, d.id, c)
 			}
 			return nil // anything else has been reported
@@ -76,12 +76,10 @@ func (f *fsck) binding(p, collection string, c Checksum) {
 	}
 }
 
-// commits looks at each commit stored: marks, parents and bindings.
-func (f *fsck) commits() error {
-	for n := range f.have {
-		if n.Type != TypeCommit {
-			continue
-		}
+// lookAtCommits reads each commit stored: marks, parents and bindings.
+func (f *fsck) lookAtCommits() error {
+	for _, c := range f.commits {
+		n := ObjectName{c, TypeCommit}
 		f.res.Commits++
 		state, err := f.r.partialState(n.Checksum)
 		if err != nil {
@@ -105,7 +103,7 @@ func (f *fsck) commits() error {
 			f.damaged(n, err)
 			continue
 		}
-		if p := commit.Parent; !p.IsZero() && !f.present(ObjectName{p, TypeCommit}) {
+		if p := commit.Parent; !p.IsZero() && !f.hasCommit(p) {
 			f.lost = append(f.lost, p)
 		}
 		if err := f.backRefs(n.Checksum, commit); err != nil {
@@ -158,6 +156,17 @@ func (f *fsck) blame() {
 			f.res.Findings[i].Commits = append(f.res.Findings[i].Commits, c)
 		}
 	}
+	if f.o.Reachable {
+		f.res.Findings = slices.DeleteFunc(f.res.Findings, func(x Finding) bool {
+			return x.Object.Type == TypeFile && len(x.Commits) == 0 // the filter passed a stranger
+		})
+	}
+}
+
+// needed tells whether a complete commit needs an object.
+func (f *fsck) needed(n ObjectName) bool {
+	b := &blamer{r: f.r, bad: map[ObjectName]int{n: 0}, memo: map[Checksum][]int{}}
+	return slices.ContainsFunc(f.whole, func(c Checksum) bool { return len(b.commit(c)) > 0 })
 }
 
 // blamer remembers for each directory which findings are in or below it.

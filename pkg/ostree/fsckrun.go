@@ -20,13 +20,16 @@ import (
 const fsckTask = "Checking objects"
 
 type fsck struct {
-	r     *Repo
-	o     FsckOptions
-	have  map[ObjectName]struct{} // what is on disk
-	whole []Checksum              // commits that are not marked partial
-	lost  []Checksum              // parents that are not stored
-	links []ObjectName            // payload links on disk
-	stop  context.CancelFunc      // ends the check of objects
+	r       *Repo
+	o       FsckOptions
+	dirs    objectDirs
+	stored  int                // objects on disk, payload links aside
+	commits []Checksum         // those among them that are commits
+	whole   []Checksum         // commits that are not marked partial
+	lost    []Checksum         // parents that are not stored
+	links   []ObjectName       // payload links on disk
+	stop    context.CancelFunc // ends the check of objects
+	done    atomic.Int64       // objects read
 
 	// ignoreMarks takes commits that fsck marked partial for whole, and lists them.
 	ignoreMarks bool
@@ -38,7 +41,7 @@ type fsck struct {
 }
 
 func newFsck(r *Repo, o FsckOptions) *fsck {
-	return &fsck{r: r, o: o, have: map[ObjectName]struct{}{}, bad: map[ObjectName]int{}, stop: func() {}}
+	return &fsck{r: r, o: o, bad: map[ObjectName]int{}, stop: func() {}}
 }
 
 func (f *fsck) isBad(n ObjectName) bool {
@@ -69,7 +72,8 @@ func (f *fsck) phase(p FsckPhase, n int) {
 	}
 }
 
-func (f *fsck) run(ctx context.Context) error {
+func (f *fsck) run(ctx context.Context) (err error) {
+	defer func() { err = errors.Join(err, f.dirs.close()) }()
 	if err := f.list(ctx); err != nil {
 		return err
 	}
@@ -82,7 +86,7 @@ func (f *fsck) run(ctx context.Context) error {
 		return err
 	}
 	f.phase(FsckCommits, 0)
-	if err := f.commits(); err != nil {
+	if err := f.lookAtCommits(); err != nil {
 		return err
 	}
 	f.phase(FsckObjects, len(f.whole))
@@ -95,7 +99,7 @@ func (f *fsck) run(ctx context.Context) error {
 	return f.conclude()
 }
 
-// workers is more than the processors, as some wait for the disk.
+// workers are more than the processors, as some wait for the disk.
 func (f *fsck) workers() int {
 	if f.o.Workers > 0 {
 		return f.o.Workers
@@ -103,42 +107,42 @@ func (f *fsck) workers() int {
 	return 2 * workers(0)
 }
 
-// list reads with several workers which objects are stored.
-func (f *fsck) list(ctx context.Context) error {
-	var next atomic.Int32
-	var g errgroup.Group
-	for range f.workers() {
-		g.Go(func() error {
-			for {
-				i := int(next.Add(1)) - 1
-				if i >= 256 {
-					return nil
-				}
-				if err := f.listDir(ctx, i); err != nil {
-					return err
-				}
-			}
-		})
+// eachDir runs fn for the 256 object directories with several workers.
+func (f *fsck) eachDir(ctx context.Context, fn func(ctx context.Context, i int) error) error {
+	g, ctx := errgroup.WithContext(ctx)
+	g.SetLimit(f.workers())
+	for i := range 256 {
+		g.Go(func() error { return fn(ctx, i) })
 	}
 	return g.Wait()
 }
 
-func (f *fsck) listDir(ctx context.Context, i int) error {
-	var names []ObjectName
-	err := f.r.eachInDir(ctx, i, func(_ *fsx.Dir, _ string, n ObjectName) error {
-		names = append(names, n)
-		return nil
-	})
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	for _, n := range names {
-		if n.Type == TypePayloadLink {
-			f.links = append(f.links, n)
-		} else {
-			f.have[n] = struct{}{}
+// list counts what is stored, and notes the little that is wanted by name.
+func (f *fsck) list(ctx context.Context) error {
+	return f.eachDir(ctx, func(ctx context.Context, i int) error {
+		stored := 0
+		var some []ObjectName
+		err := f.r.eachInDir(ctx, i, func(_ *fsx.Dir, _ string, n ObjectName) error {
+			if n.Type != TypePayloadLink {
+				stored++
+			}
+			if n.Type == TypePayloadLink || n.Type == TypeCommit {
+				some = append(some, n)
+			}
+			return nil
+		})
+		f.mu.Lock()
+		defer f.mu.Unlock()
+		f.stored += stored
+		for _, n := range some {
+			if n.Type == TypeCommit {
+				f.commits = append(f.commits, n.Checksum)
+			} else {
+				f.links = append(f.links, n)
+			}
 		}
-	}
-	return err
+		return err
+	})
 }
 
 // conclude names the commits that suffer and does what the options ask for.
@@ -164,124 +168,47 @@ func (f *fsck) conclude() error {
 	return nil
 }
 
-// objects reads what is to be checked with several workers: directories are read
-// here, one after another, and what they name is handed out as it is met.
+// objects reads what is to be checked: first the directories of complete commits,
+// which tell what must be there, then one object directory after another, so that no
+// list of all objects has to be kept.
 func (f *fsck) objects(ctx context.Context) error {
 	work, stop := context.WithCancel(ctx)
 	defer stop()
 	f.stop = stop
-	p := &fsckPool{f: f, ctx: work, jobs: make(chan []ObjectName, 16)}
-	f.r.opts.progress.Emit(progress.Event{Task: fsckTask, Kind: progress.Begin, Total: int64(len(f.have))})
-	p.start(f.workers())
-	seen, err := f.closures(work, p)
-	if err == nil && !f.o.Reachable {
-		for n := range f.have {
-			if _, ok := seen[n]; !ok {
-				p.add(n)
-			}
-		}
+	f.r.opts.progress.Emit(progress.Event{Task: fsckTask, Kind: progress.Begin, Total: int64(f.stored)})
+	w := &fsckWalk{f: f, seen: map[ObjectName]struct{}{}, away: map[Checksum]struct{}{}}
+	err := w.run(work)
+	if err == nil {
+		err = f.eachDir(work, w.verifyDir)
 	}
-	p.send()
-	close(p.jobs)
-	p.wg.Wait()
-	f.res.Objects = p.done
-	f.r.opts.progress.Emit(progress.Event{Task: fsckTask, Kind: progress.End, Done: int64(p.done), Total: int64(len(f.have))})
+	done := f.done.Load()
+	f.res.Objects = int(done)
+	f.r.opts.progress.Emit(progress.Event{Task: fsckTask, Kind: progress.End, Done: done, Total: int64(f.stored)})
 	if ctx.Err() == nil && work.Err() != nil && errors.Is(err, context.Canceled) {
 		return nil // stopped at the first
 	}
 	return cmp.Or(err, ctx.Err())
 }
 
-// closures looks for what complete commits miss, and gives what they need. Objects that
-// partial commits alone need may be absent.
-func (f *fsck) closures(ctx context.Context, p *fsckPool) (map[ObjectName]struct{}, error) {
-	s := &sweep{r: f.r, ctx: ctx, seen: map[ObjectName]struct{}{}}
-	for _, c := range f.whole {
-		s.fresh = func(n ObjectName) {
-			if !f.present(n) {
-				f.report(Finding{Kind: MissingObject, Object: n})
-				return
-			}
-			// The walk itself verifies commits and directories.
-			if n.Type != TypeDirTree && n.Type != TypeCommit {
-				p.add(n)
-			} else {
-				p.count()
-			}
-		}
-		s.missing = func(n ObjectName, err error) error {
-			if f.present(n) {
-				f.damaged(n, err)
-			}
-			return nil
-		}
-		if err := s.commit(c); err != nil {
-			return nil, err
-		}
+// present holds also for what a parent repository stores.
+func (f *fsck) present(n ObjectName) (local, ok bool, err error) {
+	local, err = f.dirs.has(f.r, n)
+	if local || err != nil || f.r.parent == nil {
+		return local, local, err
 	}
-	return s.seen, nil
+	ok, err = f.r.parent.Has(n)
+	return false, ok && err == nil, nil
 }
 
-// present holds also for what a parent repository stores.
-func (f *fsck) present(n ObjectName) bool {
-	if _, ok := f.have[n]; ok {
-		return true
-	}
-	if f.r.parent == nil {
-		return false
-	}
-	ok, err := f.r.parent.Has(n)
+// hasCommit is present, without telling what is wrong.
+func (f *fsck) hasCommit(c Checksum) bool {
+	_, ok, err := f.present(ObjectName{c, TypeCommit})
 	return ok && err == nil
 }
 
-// fsckBatch is how many objects a worker takes at a time; to wake it for each would
-// cost more than to read a small one.
-const fsckBatch = 16
-
-// fsckPool verifies objects in the background.
-type fsckPool struct {
-	f     *fsck
-	ctx   context.Context
-	jobs  chan []ObjectName
-	batch []ObjectName // not sent yet
-	wg    sync.WaitGroup
-	done  int
-}
-
-func (p *fsckPool) start(n int) {
-	for range n {
-		p.wg.Go(func() {
-			for batch := range p.jobs {
-				for _, n := range batch {
-					if p.ctx.Err() == nil {
-						p.f.damaged(n, p.f.r.verifyStored(n))
-					}
-				}
-			}
-		})
-	}
-}
-
-func (p *fsckPool) count() {
-	if p.done++; p.done%256 == 0 {
-		p.f.r.opts.progress.Emit(progress.Event{Task: fsckTask, Kind: progress.Update, Done: int64(p.done), Total: int64(len(p.f.have))})
-	}
-}
-
-func (p *fsckPool) add(n ObjectName) {
-	if n.Type == TypeFile && p.f.o.MetadataOnly || n.Type == TypeTombstone || p.ctx.Err() != nil {
-		return
-	}
-	p.count()
-	if p.batch = append(p.batch, n); len(p.batch) == fsckBatch {
-		p.send()
-	}
-}
-
-func (p *fsckPool) send() {
-	if len(p.batch) > 0 {
-		p.jobs <- p.batch
-		p.batch = nil
+func (f *fsck) count() {
+	if n := f.done.Add(1); n%256 == 0 {
+		f.r.opts.progress.Emit(progress.Event{Task: fsckTask, Kind: progress.Update, Done: n, Total: int64(f.stored)})
 	}
 }
 

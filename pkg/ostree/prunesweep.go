@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"slices"
 	"strings"
 	"sync"
 
@@ -43,16 +44,17 @@ func (r *Repo) eachInDir(ctx context.Context, i int, fn func(d *fsx.Dir, name st
 		return err
 	}
 	defer d.Close()
-	entries, err := d.ReadDir(".")
+	names, err := d.File().Readdirnames(-1) // without the types, which nobody needs
 	if err != nil {
 		return err
 	}
-	for _, e := range entries {
-		n, ok := r.parseObjectName(top, e.Name)
+	slices.Sort(names)
+	for _, name := range names {
+		n, ok := r.parseObjectName(top, name)
 		if !ok {
 			continue
 		}
-		if err := fn(d, e.Name, n); err != nil {
+		if err := fn(d, name, n); err != nil {
 			return err
 		}
 	}

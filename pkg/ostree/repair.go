@@ -83,7 +83,6 @@ type repair struct {
 	stage *repairStage
 	marks []Checksum // commits that fsck marked partial before
 
-	present func(ObjectName) bool   // as the inspection saw it
 	want    map[ObjectName]bool     // to be fetched; true: a corrupt object has the name
 	got     map[ObjectName]bool     // fetched; the same
 	fresh   []ObjectName            // fetched in the last round
@@ -122,7 +121,7 @@ func (p *repair) inspect(ctx context.Context) error {
 	if err := f.run(ctx); err != nil {
 		return err
 	}
-	p.marks, p.present = f.marked, f.present
+	p.marks = f.marked
 	p.res.Findings = f.res.Findings
 	for _, x := range f.res.Findings {
 		switch x.Kind {
@@ -134,6 +133,12 @@ func (p *repair) inspect(ctx context.Context) error {
 		}
 	}
 	return nil
+}
+
+// present holds also for what a parent repository stores.
+func (p *repair) present(n ObjectName) bool {
+	ok, err := p.r.Has(n)
+	return ok && err == nil
 }
 
 // fetchAll goes on until nothing is wanted: a restored directory may name objects

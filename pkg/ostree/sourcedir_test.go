@@ -118,9 +118,9 @@ func TestWriteDirLastChanged(t *testing.T) {
 }
 
 // The filter never denies what was added, and passes few others.
-func TestStagedSet(t *testing.T) {
+func TestObjectFilter(t *testing.T) {
 	t.Parallel()
-	var s stagedSet
+	var s objectFilter
 	name := func(i int) ObjectName { return ObjectName{sha(fmt.Append(nil, i)), TypeFile} }
 	if !s.empty() || s.mayHave(name(0)) {
 		t.Error("the zero value has something")

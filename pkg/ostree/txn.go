@@ -54,7 +54,8 @@ type Txn struct {
 	present [256]atomic.Bool
 	resumed bool // the staging directory is that of an interrupted transaction
 
-	staged   stagedSet // complete in the staging directory
+	// staged passes what is complete in the staging directory, which alone knows.
+	staged   objectFilter
 	mu       sync.Mutex
 	leftover map[ObjectName]struct{} // found there; not trusted before verification
 	refs     map[string]Checksum     // zero: delete
