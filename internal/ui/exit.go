@@ -28,6 +28,13 @@ type UsageError struct{ Err error }
 func (e UsageError) Error() string { return e.Err.Error() }
 func (e UsageError) Unwrap() error { return e.Err }
 
+// AnswerError is an exit status that is an answer and no failure: no line on
+// standard error goes with it.
+type AnswerError struct{ Err error }
+
+func (e AnswerError) Error() string { return e.Err.Error() }
+func (e AnswerError) Unwrap() error { return e.Err }
+
 // Codes returns the rows that both programs share; each appends its own. full are
 // the errors that mean a full disk, beside those of the system.
 func Codes(full ...error) []Code {
@@ -61,8 +68,13 @@ func ExitCode(err error, table []Code) int {
 }
 
 // Report prints err as the one line that starts with "error:". Further lines of
-// its text, such as the output of a program, follow with a bar before them.
+// its text, such as the output of a program, follow with a bar before them. Of an
+// [AnswerError] nothing is printed.
 func Report(w io.Writer, err error) {
+	var answer AnswerError
+	if errors.As(err, &answer) {
+		return
+	}
 	text := strings.ReplaceAll(strings.TrimSpace(err.Error()), "\n", "\n  | ")
 	fmt.Fprintln(w, "error:", text)
 }

@@ -112,3 +112,31 @@ func TestCodesOfAFullDisk(t *testing.T) {
 		t.Errorf("exit code %d, want 1", got)
 	}
 }
+
+func TestPrintable(t *testing.T) {
+	t.Parallel()
+	for in, want := range map[string]string{
+		"plain – Ünïcode\\": "plain – Ünïcode\\", "a\nb\x1b[1m": `a\nb\x1b[1m`, "\xff\u202e\u200b": `\xff\u202e\u200b`, "it's'": "it's'", "a\u00a0b": `a\u00a0b`,
+		"\ufffd": "\ufffd",
+	} {
+		if got := Printable(in); got != want {
+			t.Errorf("Printable(%q) = %q, want %q", in, got, want)
+		}
+	}
+}
+
+func TestMarkdown(t *testing.T) {
+	t.Parallel()
+	for in, want := range map[string]string{
+		"a-b 1.5": "a-b 1.5", "1.5": "1.5", "1)": `1\)`, ">x": `\>x`, "- x": `\- x`, "12. x": `12\. x`, "<b>&": `&lt;b>&amp;`, "[a](b) *c* `d`": "\\[a\\](b) \\*c\\* \\`d\\`", "a\n# b": `a\\n\# b`, "x|y": `x\|y`,
+	} {
+		if got := Markdown(in); got != want {
+			t.Errorf("Markdown(%q) = %q, want %q", in, got, want)
+		}
+	}
+	for in, want := range map[string]string{"/usr/a b": "`/usr/a b`", "a`b``c": "```a`b``c```", "`": "`` ` ``", "": "`  `", "a|b\n": "`a\\|b\\n`"} {
+		if got := MarkdownCode(in); got != want {
+			t.Errorf("MarkdownCode(%q) = %q, want %q", in, got, want)
+		}
+	}
+}
