@@ -21,7 +21,7 @@ const module = "github.com/hostctl/hostctl"
 // levels orders the rooms; a package may import lower levels and its own.
 // A missing room is an error, so that a new package is placed on purpose.
 var levels = map[string]int{
-	"internal/deflate": 0, "internal/sys": 0, "internal/failpoint": 0, "internal/progress": 0, "internal/version": 0,
+	"internal/deflate": 0, "internal/sys": 0, "internal/failpoint": 0, "internal/progress": 0, "internal/version": 0, "internal/osrelease": 0,
 	"internal/fsx": 1, "internal/openpgpx": 1, "internal/testutil": 1,
 	"pkg/ostree/gvariant":  2,
 	"pkg/ostree/keyfile":   2,

@@ -3,7 +3,6 @@
 package deploy
 
 import (
-	"bufio"
 	"context"
 	"errors"
 	"fmt"
@@ -16,6 +15,7 @@ import (
 
 	"github.com/hostctl/hostctl/internal/failpoint"
 	"github.com/hostctl/hostctl/internal/fsx"
+	"github.com/hostctl/hostctl/internal/osrelease"
 	"github.com/hostctl/hostctl/internal/progress"
 	"github.com/hostctl/hostctl/pkg/bootloader"
 )
@@ -208,36 +208,11 @@ func (s *Sysroot) prettyName(d Deployment) (string, error) {
 		if err != nil {
 			continue // absent or odd: a title is not worth failing for
 		}
-		if v := osReleaseValue(string(data), "PRETTY_NAME"); v != "" {
+		if v := osrelease.Value(string(data), "PRETTY_NAME"); v != "" {
 			return v, nil
 		}
 	}
 	return d.Stateroot, nil
-}
-
-// osReleaseValue reads one value of an os-release file, whose values are shell
-// words.
-func osReleaseValue(data, key string) string {
-	sc := bufio.NewScanner(strings.NewReader(data))
-	value := ""
-	for sc.Scan() {
-		if v, ok := strings.CutPrefix(strings.TrimSpace(sc.Text()), key+"="); ok {
-			value = unquote(v)
-		}
-	}
-	return value
-}
-
-func unquote(v string) string {
-	if len(v) < 2 || (v[0] != '"' && v[0] != '\'') || v[len(v)-1] != v[0] {
-		return v
-	}
-	quote := v[0]
-	v = v[1 : len(v)-1]
-	if quote == '\'' {
-		return v
-	}
-	return strings.NewReplacer(`\"`, `"`, `\\`, `\`, `\$`, `$`, "\\`", "`").Replace(v)
 }
 
 // sanitize keeps a title on one line.

@@ -201,20 +201,8 @@ func TestOrigin(t *testing.T) {
 	}
 }
 
-func TestOSRelease(t *testing.T) {
+func TestTitleIsOneLine(t *testing.T) {
 	t.Parallel()
-	for in, want := range map[string]string{
-		"PRETTY_NAME=\"A \\\"B\\\" \\$C\"\n": `A "B" $C`,
-		"PRETTY_NAME='A B'\n":                "A B",
-		"PRETTY_NAME=Plain":                  "Plain",
-		"X_PRETTY_NAME=no\n":                 "",
-		"PRETTY_NAME=a\nPRETTY_NAME=b\n":     "b",
-		"PRETTY_NAME=\"":                     `"`,
-	} {
-		if got := osReleaseValue(in, "PRETTY_NAME"); got != want {
-			t.Errorf("%q: %q", in, got)
-		}
-	}
 	if got := sanitize("a\nb\x1b[1m\xff"); got != "a b [1m?" {
 		t.Error(got)
 	}
