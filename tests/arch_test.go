@@ -34,7 +34,7 @@ var levels = map[string]int{
 	"pkg/ostree/delta": 4, "pkg/ostree/pull": 4, "pkg/engine": 4, "pkg/deploy": 4, "pkg/deploy/prepareroot": 4,
 	"pkg/rpmcompose/importer": 4, "pkg/rpmcompose/assemble": 4, "pkg/rpmcompose/scripts": 4,
 	"pkg/rpmcompose/postprocess": 4, "pkg/rpmcompose/importer/rpmtest": 4, "pkg/rpmcompose/rpmdb": 4, "pkg/rpmcompose/pkglist": 4,
-	"pkg/rpmcompose": 5, "pkg/rpmcompose/treediff": 5, "pkg/deploy/upgrade": 5, "internal/diskimage": 5, "internal/fleet": 5,
+	"pkg/rpmcompose": 5, "pkg/rpmcompose/treediff": 5, "pkg/rpmcompose/sbom": 5, "pkg/deploy/upgrade": 5, "internal/diskimage": 5, "internal/fleet": 5,
 	"internal/hostd": 6, "internal/composed": 6, "internal/ui": 6,
 	"cmd/internal/cli": 7, "cmd/hostctl": 7, "cmd/hostctl/internal/ostreecli": 7, "cmd/hostctl/prepare-root": 7, "cmd/compose-server": 7,
 }

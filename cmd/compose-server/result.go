@@ -10,6 +10,7 @@ import (
 
 	"github.com/hostctl/hostctl/internal/ui"
 	"github.com/hostctl/hostctl/pkg/rpmcompose"
+	"github.com/hostctl/hostctl/pkg/rpmcompose/sbom"
 )
 
 func (a *app) printPlan(p *rpmcompose.Plan) error {
@@ -62,9 +63,11 @@ type composeJSON struct {
 	Steps         []stepJSON      `json:"hostctl-steps"`
 	Scriptlets    []scriptletJSON `json:"hostctl-scriptlets"`
 	ScriptletLogs string          `json:"hostctl-scriptlet-logs,omitempty"`
+	// SBOMs are paths by format.
+	SBOMs map[sbom.Format]string `json:"hostctl-sbom,omitempty"`
 }
 
-func writeResults(f treeFlags, p *rpmcompose.Plan, res rpmcompose.Result) error {
+func writeResults(f treeFlags, p *rpmcompose.Plan, res rpmcompose.Result, boms map[sbom.Format]string) error {
 	if f.commitTo != "" {
 		if err := os.WriteFile(f.commitTo, []byte(res.Commit.String()+"\n"), 0o644); err != nil {
 			return err
@@ -83,7 +86,7 @@ func writeResults(f treeFlags, p *rpmcompose.Plan, res rpmcompose.Result) error 
 		ContentChecksum: res.ContentChecksum.String(), BytesWritten: res.Stats.BytesWritten,
 		MetaTotal: res.Stats.MetadataTotal, MetaWritten: res.Stats.MetadataWritten,
 		ContentTotal: res.Stats.ContentTotal, ContentWritten: res.Stats.ContentWritten, InputHash: res.InputHash,
-		Steps: stepsJSON(res.Steps), Scriptlets: scriptletsJSON(res.Scriptlets), ScriptletLogs: res.ScriptletLogs,
+		Steps: stepsJSON(res.Steps), Scriptlets: scriptletsJSON(res.Scriptlets), ScriptletLogs: res.ScriptletLogs, SBOMs: boms,
 	}, "", "  ")
 	if err != nil {
 		return err

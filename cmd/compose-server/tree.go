@@ -42,7 +42,7 @@ type treeFlags struct {
 	noScriptlets, noInitramfs   bool
 	sign                        signFlags
 	locks                       lockFlags
-	layerRepo                   string
+	layerRepo, sbomDir          string
 }
 
 func (a *app) treeCmd() *cobra.Command {
@@ -81,6 +81,7 @@ file for each package. The table at the end says how long each step took.`,
 	fl.StringVar(&f.commitTo, "write-commitid-to", "", "file to write the commit's checksum to")
 	fl.StringVar(&f.composeTo, "write-composejson-to", "", "file to write the result to, as JSON")
 	fl.StringVar(&f.lockTo, "write-lockfile-to", "", "file to write the chosen packages to, as JSON")
+	fl.StringVar(&f.sbomDir, "sbom-dir", "", "folder to write the commit's bills of materials to: COMMIT.spdx.json and COMMIT.cdx.json")
 	fl.StringVar(&f.touchIfChanged, "touch-if-changed", "", "file to touch when a commit was made")
 	fl.DurationVar(&f.scriptTimeout, "script-timeout", 5*time.Minute, "time limit of one scriptlet")
 	fl.StringVar(&f.scriptRules, "script-rules", "", "TOML file with exceptions for scriptlets, before the built-in ones")
@@ -177,7 +178,11 @@ func (a *app) tree(ctx context.Context, name string, f treeFlags) error {
 		return err
 	}
 	a.printResult(plan, res, time.Since(start))
-	return writeResults(f, plan, res)
+	boms, err := writeSBOMs(ctx, repo, res.Commit, f.sbomDir)
+	if err != nil {
+		return err
+	}
+	return writeResults(f, plan, res, boms)
 }
 
 // maxRulesFile bounds a file of rules for scriptlets.
