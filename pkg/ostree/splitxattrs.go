@@ -43,14 +43,25 @@ func readXattrsObject(d *fsx.Dir, path string) ([]Xattr, error) {
 	if err != nil {
 		return nil, err
 	}
-	return parseXattrsObject(data)
+	return ParseXattrs(data)
 }
 
 // unwrapPath keeps fs.ErrNotExist, which means an absent object, out of the chain.
 func unwrapPath(err error) error { return errors.New(err.Error()) }
 
-// parseXattrsObject reads a file-xattrs object, strictly.
-func parseXattrsObject(data []byte) ([]Xattr, error) {
+// MarshalXattrs gives the bytes of a file-xattrs object, a(ayay): what a
+// bare-split-xattrs repository keeps beside its files. The names need not be sorted.
+func MarshalXattrs(x []Xattr) ([]byte, error) {
+	sorted, err := sortedXattrs(x)
+	if err != nil {
+		return nil, err
+	}
+	v := xattrsValue(sorted)
+	return v.Bytes(), v.Err()
+}
+
+// ParseXattrs reads a file-xattrs object, strictly.
+func ParseXattrs(data []byte) ([]Xattr, error) {
 	v, err := gvariant.Parse("a(ayay)", data)
 	if err != nil {
 		return nil, fmt.Errorf("%w: attributes: %w", ErrCorrupt, err)
