@@ -184,6 +184,11 @@ func (u *universe) base(ctx context.Context) solve.Problem {
 		Packages: make([]solve.Package, len(u.pkgs)),
 		FromRepo: map[string]string{},
 		Lookup:   func(path string) []int { return u.lookup(ctx, path) },
+		Expect: func(paths []string) {
+			for _, md := range u.metas {
+				md.Expect(paths)
+			}
+		},
 	}
 	for i := range u.pkgs {
 		p.Packages[i] = u.pkgs[i].solvable()
@@ -285,8 +290,8 @@ func (u *universe) addMembers(g rpmmd.Group, wanted map[string]bool) {
 	}
 }
 
-// lookup answers from the file lists, which are read on the first question:
-// they are many times larger than everything else.
+// lookup answers from the file lists, which are read on the first question and
+// for all questions at once: they are many times larger than everything else.
 func (u *universe) lookup(ctx context.Context, path string) []int {
 	var out []int
 	for _, md := range u.metas {

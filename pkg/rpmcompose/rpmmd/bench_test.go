@@ -7,6 +7,7 @@ import (
 	"context"
 	"crypto/sha256"
 	"fmt"
+	"io"
 	"os"
 	"path/filepath"
 	"runtime"
@@ -22,42 +23,54 @@ import (
 // with other names and checksums: 72,000 packages.
 func largeRepository(b *testing.B, compression string) string {
 	b.Helper()
+	dir := b.TempDir()
+	testutil.Must(b, os.Mkdir(filepath.Join(dir, "repodata"), 0o755))
+	m := corpusRepository(b)
+	out := `<repomd><revision>1</revision>`
+	for _, l := range []struct{ kind, root, changes string }{{"primary", "metadata", "</name>"}, {"filelists", "filelists", "</file>"}} {
+		out += writeLarge(b, m, dir, l.kind, l.root, l.changes, compression)
+	}
+	testutil.Must(b, os.WriteFile(filepath.Join(dir, "repodata", "repomd.xml"), []byte(out+"</repomd>"), 0o644))
+	return dir
+}
+
+func corpusRepository(b *testing.B) *Metadata {
+	b.Helper()
 	m, err := Load(context.Background(), Repo{ID: "r", BaseURLs: []string{testutil.Corpus(b, "yum-repos", "osbuild-testrepo-centos-stream9")}}, testutil.OpenDir(b, b.TempDir()), Options{})
 	if err != nil {
 		b.Fatal(err)
 	}
-	text, err := m.readText(context.Background(), "primary")
-	if err != nil {
-		b.Fatal(err)
-	}
+	return m
+}
+
+// writeLarge writes one list and gives its entry in repomd.xml.
+func writeLarge(b *testing.B, m *Metadata, dir, kind, root, changes, compression string) string {
+	b.Helper()
+	text, err := m.readText(context.Background(), kind)
+	testutil.Must(b, err)
 	first, last := bytes.Index(text, []byte("<package ")), bytes.LastIndex(text, []byte("</package>"))+len("</package>")
-	var out bytes.Buffer
-	fmt.Fprintf(&out, `<?xml version="1.0"?><metadata xmlns="http://linux.duke.edu/metadata/common" xmlns:rpm="http://linux.duke.edu/metadata/rpm" packages="%d">`, 64*len(m.Packages))
-	for i := range 64 {
-		out.Write(bytes.ReplaceAll(text[first:last], []byte("</name>"), fmt.Appendf(nil, "-copy%d</name>", i)))
-	}
-	out.WriteString("</metadata>")
 	var z bytes.Buffer
-	switch compression {
-	case "gz":
-		w := gzip.NewWriter(&z)
-		_, err = w.Write(out.Bytes())
+	var w io.WriteCloser = gzip.NewWriter(&z)
+	if compression == "zst" {
+		w, err = zstd.NewWriter(&z)
 		testutil.Must(b, err)
-		testutil.Must(b, w.Close())
-	case "zst":
-		w, err := zstd.NewWriter(&z)
-		testutil.Must(b, err)
-		_, err = w.Write(out.Bytes())
-		testutil.Must(b, err)
-		testutil.Must(b, w.Close())
 	}
-	dir := b.TempDir()
-	testutil.Must(b, os.Mkdir(filepath.Join(dir, "repodata"), 0o755))
-	testutil.Must(b, os.WriteFile(filepath.Join(dir, "repodata", "primary.xml."+compression), z.Bytes(), 0o644))
-	testutil.Must(b, os.WriteFile(filepath.Join(dir, "repodata", "repomd.xml"), fmt.Appendf(nil,
-		`<repomd><revision>1</revision><data type="primary"><checksum type="sha256">%x</checksum><location href="repodata/primary.xml.%s"/><size>%d</size><open-size>%d</open-size></data></repomd>`,
-		sha256.Sum256(z.Bytes()), compression, z.Len(), out.Len()), 0o644))
-	return dir
+	size := 0
+	write := func(text []byte) {
+		n, err := w.Write(text)
+		testutil.Must(b, err)
+		size += n
+	}
+	write(fmt.Appendf(nil, `<?xml version="1.0"?><%s packages="%d">`, root, 64*len(m.Packages)))
+	for i := range 64 {
+		write(bytes.ReplaceAll(text[first:last], []byte(changes), fmt.Appendf(nil, "-copy%d%s", i, changes)))
+	}
+	write(fmt.Appendf(nil, "</%s>", root))
+	testutil.Must(b, w.Close())
+	name := "repodata/" + kind + ".xml." + compression
+	testutil.Must(b, os.WriteFile(filepath.Join(dir, name), z.Bytes(), 0o644))
+	return fmt.Sprintf(`<data type="%s"><checksum type="sha256">%x</checksum><location href="%s"/><size>%d</size><open-size>%d</open-size></data>`,
+		kind, sha256.Sum256(z.Bytes()), name, z.Len(), size)
 }
 
 // BenchmarkLoad72000 reads the metadata of 72,000 packages from a local
@@ -90,5 +103,36 @@ func BenchmarkLoad72000(b *testing.B) {
 				}
 			})
 		}
+	}
+}
+
+// BenchmarkOwners72000 looks 100 paths up in the file lists of 72,000 packages.
+func BenchmarkOwners72000(b *testing.B) {
+	for _, compression := range []string{"gz", "zst"} {
+		dir := largeRepository(b, compression)
+		cache := testutil.OpenDir(b, b.TempDir())
+		b.Run(compression, func(b *testing.B) {
+			m, err := Load(context.Background(), Repo{ID: "r", BaseURLs: []string{dir}}, cache, Options{})
+			testutil.Must(b, err)
+			var paths []string
+			for i := range 100 {
+				paths = append(paths, fmt.Sprintf("/usr/share/missing%d", i))
+			}
+			const there = "/usr/bin/bash-copy7"
+			paths = append(paths, there)
+			b.ReportAllocs()
+			for b.Loop() {
+				before := testutil.CPUTime(b)
+				m.files.owners = nil
+				m.Expect(paths)
+				for _, p := range paths {
+					found, err := m.Owners(context.Background(), p)
+					if err != nil || (len(found) > 0) != (p == there) {
+						b.Fatal(p, found, err)
+					}
+				}
+				b.ReportMetric((testutil.CPUTime(b) - before).Seconds(), "cpu-s")
+			}
+		})
 	}
 }

@@ -44,9 +44,7 @@ type Metadata struct {
 	options Options
 	lists   map[string]list
 
-	filesOnce sync.Once
-	files     *fileIndex
-	filesErr  error
+	files fileSearch
 }
 
 // Load reads a repository: repomd.xml, its signature if the repository asks for one, and the list of

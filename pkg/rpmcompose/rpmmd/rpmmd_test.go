@@ -446,9 +446,28 @@ func FuzzPrimary(f *testing.F) {
 	})
 }
 
+// However a file list is cut into parts, it has the same files.
 func FuzzFiles(f *testing.F) {
-	f.Add([]byte(`<package pkgid="00"><file>/a</file><file type="dir">/b&amp;</file></package>`))
-	f.Fuzz(func(_ *testing.T, data []byte) { _, _ = parseFiles(data) })
+	f.Add([]byte(`<filelists><package pkgid="00"><file>/a</file><file type="dir">/b&amp;</file></package><!-- <package pkgid="00"><file>/c</file></package> --><package pkgid="01"><file>/c</file></package></filelists>`))
+	f.Fuzz(func(t *testing.T, data []byte) {
+		read := func(size int) (out []string, failed bool) {
+			r := &filesReader{byID: map[string]int{"00": 0, "01": 1}, found: func(_, owner int, path []byte) {
+				out = append(out, fmt.Sprint(owner, string(path)))
+			}}
+			failed, err := readParts(bytes.NewReader(data), size, []func(part) error{r.read})
+			return out, failed || err != nil
+		}
+		want, failed := read(len(data) + 1)
+		if failed {
+			return
+		}
+		for _, size := range []int{1, 100} {
+			got, failed := read(size)
+			if d := cmp.Diff(want, got); d != "" && !failed {
+				t.Fatalf("parts of %d: %s", size, d)
+			}
+		}
+	})
 }
 
 func BenchmarkPrimary(b *testing.B) {

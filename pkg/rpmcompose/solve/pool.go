@@ -250,6 +250,9 @@ func (pl *pool) lookup(path string) []int32 {
 	if got, ok := pl.asked[path]; ok || pl.p.Lookup == nil {
 		return got
 	}
+	if pl.p.Expect != nil && len(pl.asked) == 0 {
+		pl.p.Expect(pl.unknownPaths())
+	}
 	var out []int32
 	for _, i := range pl.p.Lookup(path) {
 		if v, ok := pl.varOf[i]; ok {
@@ -259,6 +262,17 @@ func (pl *pool) lookup(path string) []int32 {
 	slices.Sort(out)
 	out = slices.Compact(out)
 	pl.asked[path] = out
+	return out
+}
+
+func (pl *pool) unknownPaths() []string {
+	var out []string
+	for path, owners := range pl.files {
+		if len(owners) == 0 {
+			out = append(out, path)
+		}
+	}
+	slices.Sort(out)
 	return out
 }
 

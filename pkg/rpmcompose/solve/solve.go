@@ -61,6 +61,10 @@ type Problem struct {
 	// file lists. It is asked only for paths that are needed and that no
 	// package provides or has in Files. Nil: there are no file lists.
 	Lookup func(path string) []int
+	// Expect, if set, is told once, before the first question to Lookup, which
+	// paths may be asked for, in byte order: all that a dependency or a request
+	// names and that no package has in Files.
+	Expect func(paths []string)
 }
 
 // Solution is a set of packages that is closed and free of conflicts.

@@ -113,7 +113,8 @@ func TestFileListsAreAskedOnlyWhenNeeded(t *testing.T) {
 	t.Parallel()
 	p := universe(t, "a-1-1.noarch req:/usr/share/x\nb-1-1.noarch\nc-1-1.noarch req:/usr/share/never\nd-1-1.noarch sup:/usr/share/weak")
 	p.Install = []string{"a"}
-	var asked []string
+	var asked, expected []string
+	p.Expect = func(paths []string) { expected = append(expected, paths...) }
 	p.Lookup = func(path string) []int {
 		asked = append(asked, path)
 		return []int{1}
@@ -124,6 +125,9 @@ func TestFileListsAreAskedOnlyWhenNeeded(t *testing.T) {
 	}
 	if got := names(&p, sol.Order); got != "b-1 a-1" {
 		t.Errorf("order %q", got)
+	}
+	if d := cmp.Diff([]string{"/usr/share/never", "/usr/share/weak", "/usr/share/x"}, expected); d != "" {
+		t.Error(d)
 	}
 	for _, path := range asked {
 		if path != "/usr/share/x" {
