@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -83,7 +84,7 @@ func makeState(number int, lists [][]*debian.Package) (State, error) {
 		}
 	}
 	essential = append(essential, "mawk") // base-files, which we replace, requires an awk
-	names := append(append(words(wanted), essential...), extras...)
+	names := slices.Concat(words(wanted), words(unlisted), essential, extras)
 	st.Packages, err = x.Closure(debian.Selection{Names: names, Drop: drop})
 	if err != nil {
 		return st, err

@@ -20,6 +20,12 @@ tzdata jq strace tmux lsof file acl attr libsasl2-modules bubblewrap
 bash-completion man-db pciutils
 `
 
+// unlisted are in the repositories too, but not in the standard tree: what the
+// tests of other boot loaders and filesystems install.
+const unlisted = `
+systemd-boot-efi extlinux syslinux-common mtools xfsprogs btrfs-progs
+`
+
 // extrasV1 and extrasV2 are what package testdistro-extras pulls in: so a
 // package leaves and another one arrives between the states.
 var (
