@@ -14,17 +14,17 @@ die() { echo "setup: $*" >&2; exit 1; }
 # dpkg feed). test: the peers that the tests compare with, and a C compiler for
 # the race detector.
 build_cmds="make git"
-compose_cmds="bwrap rpm rpmbuild rpmsign createrepo_c modifyrepo_c gpg mkfs.ext4 debugfs grub-mkimage ostree qemu-system-x86_64 qemu-img"
+compose_cmds="bwrap rpm rpmbuild rpmsign createrepo_c modifyrepo_c gpg mkfs.ext4 debugfs mkfs.vfat mcopy grub-mkimage ostree qemu-system-x86_64 qemu-img"
 test_cmds="gcc pkg-config strace openssl xz zstd bzip2 cpio setfattr dbus-daemon gdbus testsolv gjs python3 getfattr sfdisk dpkg grub-script-check grub-editenv unshare tar matchpathcon mkfs.xfs mkfs.btrfs filefrag"
 debian_build="make git ca-certificates"
-debian_compose="bubblewrap rpm createrepo-c gpg gpg-agent e2fsprogs grub-pc-bin grub-common ostree qemu-system-x86 qemu-utils"
-debian_test="gcc libc6-dev libostree-dev ostree-tests pkg-config strace openssl xz-utils zstd bzip2 cpio dbus-daemon dbus-session-bus-common libglib2.0-bin libsolv-tools gjs python3-gi attr fdisk util-linux tar selinux-utils selinux-policy-default xfsprogs btrfs-progs"
+debian_compose="bubblewrap rpm createrepo-c gpg gpg-agent e2fsprogs dosfstools mtools grub-pc-bin grub-common ostree qemu-system-x86 qemu-utils"
+debian_test="gcc libc6-dev libostree-dev ostree-tests pkg-config strace openssl xz-utils zstd bzip2 cpio dbus-daemon dbus-session-bus-common libglib2.0-bin libsolv-tools gjs python3-gi attr fdisk util-linux tar selinux-utils selinux-policy-default xfsprogs btrfs-progs ovmf"
 bench_cmds="dnf"
 debian_bench="dnf"
 fedora_bench="dnf"
 fedora_build="make git ca-certificates"
-fedora_compose="bubblewrap rpm-build systemd-rpm-macros rpm-sign createrepo_c gnupg2 e2fsprogs grub2-tools grub2-pc-modules ostree qemu-system-x86-core qemu-img"
-fedora_test="gcc glibc-devel ostree-devel ostree-tests pkgconf-pkg-config strace openssl xz zstd bzip2 cpio dbus-daemon dbus-common glib2 libsolv-tools gjs python3-gobject-base attr dpkg util-linux tar libselinux-utils selinux-policy-targeted xfsprogs btrfs-progs"
+fedora_compose="bubblewrap rpm-build systemd-rpm-macros rpm-sign createrepo_c gnupg2 e2fsprogs dosfstools mtools grub2-tools grub2-pc-modules ostree qemu-system-x86-core qemu-img"
+fedora_test="gcc glibc-devel ostree-devel ostree-tests pkgconf-pkg-config strace openssl xz zstd bzip2 cpio dbus-daemon dbus-common glib2 libsolv-tools gjs python3-gobject-base attr dpkg util-linux tar libselinux-utils selinux-policy-targeted xfsprogs btrfs-progs edk2-ovmf"
 
 case $want in
 build) cmds=$build_cmds; debian=$debian_build; fedora=$fedora_build ;;
@@ -47,6 +47,7 @@ done
 [ "$want" != test ] || /usr/bin/python3 -c 'from gi.repository import GLib' >/dev/null 2>&1 || missing="$missing python3(GLib)"
 [ "$want" != test ] || pkg-config --exists ostree-1 2>/dev/null || missing="$missing libostree(headers)"
 [ "$want" != test ] || [ -d /usr/libexec/installed-tests/libostree ] || missing="$missing ostree-tests"
+[ "$want" != test ] || ls /usr/share/OVMF/OVMF_CODE*.fd /usr/share/edk2/ovmf/OVMF_CODE.fd 2>/dev/null | grep -q . || missing="$missing ovmf"
 [ "$want" != test ] || ls /etc/selinux/*/contexts/files/file_contexts >/dev/null 2>&1 || missing="$missing selinux-policy"
 
 go_ok() {

@@ -29,13 +29,22 @@ func (a *app) imageCmd() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "image --output FILE (--repo DIR --ref REF --url URL | --sysroot DIR)",
 		Short: "Build a bootable raw disk image",
-		Long: `Build a raw disk image for BIOS machines: a GUID partition table, GRUB, /boot and
-/ on ext4. Nothing is mounted. The tree comes from a commit of a repository, or
-from a sysroot that "hostctl install" filled. The machine will pull updates of REF
-from URL.`,
-		Example: `  compose-server image --repo repo --ref example/x86_64/server --url http://server:8080 --gpg-import key.asc --output disk.img`,
-		Args:    cli.NoArgs,
-		RunE:    func(cmd *cobra.Command, _ []string) error { return a.image(cmd.Context(), f) },
+		Long: `Build a raw disk image: a GUID partition table, a boot loader, /boot, and / on
+ext4. Nothing is mounted. The tree comes from a commit of a repository, or from a
+sysroot that "hostctl install" filled with the same --boot. The machine will pull
+updates of REF from URL.
+
+--boot says how the machine starts. The boot loader comes from the tree:
+  bios-grub          GRUB in a BIOS boot partition, /boot on ext4
+                     (usr/lib/grub/i386-pc; this machine's where the tree has none)
+  uefi-grub          GRUB on an EFI system partition, mounted at /boot/efi; /boot on
+                     ext4 (usr/lib/grub/x86_64-efi-signed or .../x86_64-efi/monolithic)
+  uefi-systemd-boot  systemd-boot, kernels and entries on an EFI system partition
+                     that is /boot (usr/lib/systemd/boot/efi)`,
+		Example: `  compose-server image --repo repo --ref example/x86_64/server --url http://server:8080 --gpg-import key.asc --output disk.img
+  compose-server image --boot uefi-systemd-boot --sysroot sysroot --output disk.img`,
+		Args: cli.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error { return a.image(cmd.Context(), f) },
 	}
 	fl := cmd.Flags()
 	fl.StringVarP(&f.output, "output", "o", "", "file to write; replaced when the new image is complete")
@@ -83,14 +92,27 @@ func (a *app) image(ctx context.Context, f imageFlags) (err error) {
 			return err
 		}
 	}
-	const gib = 1 << 30
-	_, err = diskimage.Build(ctx, diskimage.Options{Sysroot: root, Dir: dir, Name: filepath.Base(f.output),
-		Size: int64(f.sizeGB * gib), Slack: int64(f.slackGB * gib)})
-	if err != nil {
+	if err := buildImage(ctx, root, dir, f); err != nil {
 		return err
 	}
 	fmt.Fprintf(a.Out, "Wrote %s\n", f.output)
 	return nil
+}
+
+func buildImage(ctx context.Context, root, dir *fsx.Dir, f imageFlags) error {
+	boot, err := diskimage.ParseBoot(f.Boot)
+	if err != nil {
+		return ui.UsageError{Err: fmt.Errorf("--boot: %w", err)}
+	}
+	tree, err := diskimage.BootTree(ctx, root)
+	if err != nil {
+		return err
+	}
+	defer tree.Close()
+	const gib = 1 << 30
+	_, err = diskimage.Build(ctx, diskimage.Options{Sysroot: root, Dir: dir, Name: filepath.Base(f.output), Boot: boot, Tree: tree,
+		Size: int64(f.sizeGB * gib), Slack: int64(f.slackGB * gib)})
+	return err
 }
 
 func (a *app) installInto(ctx context.Context, root *fsx.Dir, f imageFlags) error {

@@ -1,17 +1,18 @@
 // SPDX-License-Identifier: Apache-2.0
 
 // Package diskimage writes a raw disk image that boots an OSTree sysroot on a
-// PC BIOS, without mounting anything.
+// PC, with BIOS or UEFI, without mounting anything.
 //
-// The image holds a GUID partition table with three partitions: GRUB's core in
-// a BIOS boot partition, /boot as ext4 with the label "boot", and the root as
-// ext4 with the label "root". The sysroot's boot folder becomes /boot, all else
-// the root. Both filesystems keep owners, modes, extended attributes, hard
-// links and the immutable flag. The file is sparse.
+// The image holds a GUID partition table. Boot says what is in it: GRUB's core in
+// a BIOS boot partition or a boot loader on an EFI system partition; /boot as ext4
+// with the label "boot", or that system partition itself; and the root as ext4
+// with the label "root". The sysroot's boot folder becomes /boot, all else the
+// root. The ext4 filesystems keep owners, modes, extended attributes, hard links
+// and the immutable flag. The file is sparse.
 //
-// The programs mkfs.ext4, e2fsck, debugfs (e2fsprogs 1.47) and grub-mkimage
-// (GRUB 2.06, with its i386-pc modules) do the parts that have one right
-// implementation.
+// The programs mkfs.ext4, e2fsck, debugfs (e2fsprogs 1.47), mkfs.vfat (dosfstools
+// 4.2), mcopy (mtools 4) and grub-mkimage (GRUB 2.06) do the parts that have one
+// right implementation. Boot loaders come from the tree.
 package diskimage
 
 import (
@@ -20,6 +21,7 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
+	"path"
 	"strconv"
 	"time"
 
@@ -37,13 +39,26 @@ const (
 	DefaultGRUBDir  = "/usr/lib/grub/i386-pc"
 )
 
+// defaultBootLabel is the label of /boot; espLabel and espMount are the label and
+// the mount point of an EFI system partition that is not /boot.
+const (
+	defaultBootLabel = "boot"
+	espLabel         = "EFI"
+	espMount         = "/boot/efi"
+)
+
 // Options says what goes into an image. Sysroot, Dir and Name are required.
 type Options struct {
 	// Sysroot is the physical root: ostree/, boot/ and empty top-level folders.
-	// It must not change meanwhile; Build
-	// adds GRUB's stub (see WriteStub) if there is none. Reading it as it is needs its owner's rights,
-	// for a real system those of root.
+	// It must not change meanwhile; Build adds GRUB's stub (see WriteStub), where
+	// Boot has GRUB, if there is none. Reading it as it is needs its owner's
+	// rights, for a real system those of root.
 	Sysroot *fsx.Dir
+	// Boot is how the image is started; BIOSGRUB if empty.
+	Boot Boot
+	// Tree is the operating system tree that brings the boot loader (see
+	// BootTree). UEFI needs it; without it, GRUB for BIOS is that of GRUBDir.
+	Tree *fsx.Dir
 	// Dir and Name say where the image is written. An existing file is replaced
 	// once the new one is complete.
 	Dir  *fsx.Dir
@@ -63,7 +78,8 @@ type Options struct {
 	// filesystems a function of itself; otherwise they are random. Images with
 	// equal content and seed still differ in the times that the filesystems note.
 	Seed string
-	// GRUBDir holds GRUB's i386-pc modules; DefaultGRUBDir if empty.
+	// GRUBDir holds GRUB's i386-pc modules; if empty, they are Tree's, or those of
+	// DefaultGRUBDir where it has none.
 	GRUBDir string
 	// Timeout in seconds that the boot menu waits, unless the menu that the
 	// deployments bring says otherwise.
@@ -77,7 +93,7 @@ type Options struct {
 type Result struct {
 	Size       int64 // bytes
 	Partitions []Partition
-	BootUUID   string // of the filesystems
+	BootUUID   string // of the filesystems; FAT's has the form 1234-ABCD
 	RootUUID   string
 }
 
@@ -85,6 +101,9 @@ type Result struct {
 // complete and on disk.
 func Build(ctx context.Context, o Options) (Result, error) {
 	o = o.withDefaults()
+	if _, err := ParseBoot(string(o.Boot)); err != nil {
+		return Result{}, err
+	}
 	if err := addStub(o); err != nil {
 		return Result{}, err
 	}
@@ -112,22 +131,37 @@ func Build(ctx context.Context, o Options) (Result, error) {
 	if err := out.Commit(); err != nil {
 		return Result{}, err
 	}
-	return Result{
+	res := Result{
 		Size: layout.Size, Partitions: layout.Partitions,
 		BootUUID: ids.boot.String(), RootUUID: ids.root.String(),
-	}, nil
+	}
+	if o.Boot.fatBoot() {
+		res.BootUUID = fatUUID(ids.esp)
+	}
+	return res, nil
 }
 
 func addStub(o Options) error {
+	if !o.Boot.grub() {
+		return nil
+	}
 	boot, err := o.Sysroot.OpenDir("boot")
 	if err != nil {
 		return err
 	}
 	defer boot.Close()
+	if o.Boot.uefi() {
+		if err := boot.MkdirAll(path.Base(espMount), 0o755); err != nil {
+			return err
+		}
+	}
 	return WriteStub(boot, o.Timeout)
 }
 
 func (o Options) withDefaults() Options {
+	if o.Boot == "" {
+		o.Boot = BIOSGRUB
+	}
 	if o.Slack == 0 {
 		o.Slack = DefaultSlack
 	}
@@ -135,13 +169,10 @@ func (o Options) withDefaults() Options {
 		o.BootSize = DefaultBootSize
 	}
 	if o.BootLabel == "" {
-		o.BootLabel = "boot"
+		o.BootLabel = defaultBootLabel
 	}
 	if o.RootLabel == "" {
 		o.RootLabel = "root"
-	}
-	if o.GRUBDir == "" {
-		o.GRUBDir = DefaultGRUBDir
 	}
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.DiscardHandler)
@@ -161,15 +192,7 @@ func (b *builder) run(ctx context.Context) error {
 	if err := b.f.Truncate(b.layout.Size); err != nil {
 		return fmt.Errorf("set size: %w", err)
 	}
-	steps := []struct {
-		name string
-		fn   func(context.Context) error
-	}{
-		{"partition table", b.writeTable},
-		{"boot filesystem", b.writeBoot},
-		{"root filesystem", b.writeRoot},
-		{"boot loader", b.writeLoader},
-	}
+	steps := b.steps()
 	for i, s := range steps {
 		if err := ctx.Err(); err != nil {
 			return err
@@ -184,6 +207,23 @@ func (b *builder) run(ctx context.Context) error {
 		b.Logger.Debug("disk image part written", "part", s.name, "seconds", time.Since(start).Seconds())
 	}
 	return nil
+}
+
+type step struct {
+	name string
+	fn   func(context.Context) error
+}
+
+func (b *builder) steps() []step {
+	list := []step{{"partition table", b.writeTable}}
+	if !b.Boot.fatBoot() {
+		list = append(list, step{"boot filesystem", b.writeBoot})
+	}
+	list = append(list, step{"root filesystem", b.writeRoot})
+	if b.Boot.uefi() {
+		return append(list, step{"EFI system partition", b.writeESP})
+	}
+	return append(list, step{"boot loader", b.writeLoader})
 }
 
 // filePath names the open image for other programs.

@@ -149,22 +149,32 @@ func TestBuildLeavesNothingBehind(t *testing.T) {
 
 func TestWriteFstab(t *testing.T) {
 	t.Parallel()
-	const line = "LABEL=boot /boot ext4 defaults,nosuid,nodev 0 2\n"
-	for old, want := range map[string]string{
-		"":                            line,
-		"# mine\n":                    "# mine\n" + line,
-		"LABEL=d /data xfs":           "LABEL=d /data xfs\n" + line,
-		"UUID=1 /boot ext4 ro 0 0\n":  "UUID=1 /boot ext4 ro 0 0\n",
-		"#UUID=1 /boot ext4 ro 0 0\n": "#UUID=1 /boot ext4 ro 0 0\n" + line,
+	const (
+		line = "LABEL=boot /boot ext4 defaults,nosuid,nodev 0 2\n"
+		efi  = "LABEL=EFI /boot/efi vfat defaults,nosuid,nodev,umask=0077,nofail 0 2\n"
+		fat  = "LABEL=BOOT /boot vfat defaults,nosuid,nodev,umask=0077 0 2\n"
+	)
+	for _, c := range []struct {
+		boot      Boot
+		old, want string
+	}{
+		{BIOSGRUB, "", line},
+		{BIOSGRUB, "# mine\n", "# mine\n" + line},
+		{BIOSGRUB, "LABEL=d /data xfs", "LABEL=d /data xfs\n" + line},
+		{BIOSGRUB, "UUID=1 /boot ext4 ro 0 0\n", "UUID=1 /boot ext4 ro 0 0\n"},
+		{BIOSGRUB, "#UUID=1 /boot ext4 ro 0 0\n", "#UUID=1 /boot ext4 ro 0 0\n" + line},
+		{UEFIGRUB, "", line + efi},
+		{UEFIGRUB, "UUID=1 /boot ext4 ro 0 0\n", "UUID=1 /boot ext4 ro 0 0\n" + efi},
+		{UEFISystemdBoot, "", fat},
 	} {
 		d := testutil.OpenDir(t, t.TempDir())
-		if old != "" {
-			testutil.Must(t, d.WriteFile("fstab", []byte(old), 0o644))
+		if c.old != "" {
+			testutil.Must(t, d.WriteFile("fstab", []byte(c.old), 0o644))
 		}
-		testutil.Must(t, WriteFstab(d, ""))
+		testutil.Must(t, WriteFstab(d, c.boot, ""))
 		got, err := d.ReadFile("fstab", 1000)
-		if err != nil || string(got) != want {
-			t.Errorf("%q: got %q, %v", old, got, err)
+		if err != nil || string(got) != c.want {
+			t.Errorf("%s, %q: got %q, %v", c.boot, c.old, got, err)
 		}
 	}
 }

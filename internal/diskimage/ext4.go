@@ -55,7 +55,7 @@ func (b *builder) writeBoot(ctx context.Context) error {
 	defer boot.Close()
 	fs := filesystem{
 		label: b.BootLabel, uuid: b.ids.boot, hash: b.ids.bootHash,
-		part: b.layout.boot(), content: b.content.boot, source: boot,
+		part: b.layout.find(partBoot), content: b.content.boot, source: boot,
 	}
 	if err := b.mkfs(ctx, fs); err != nil {
 		return err
@@ -66,7 +66,7 @@ func (b *builder) writeBoot(ctx context.Context) error {
 func (b *builder) writeRoot(ctx context.Context) error {
 	fs := filesystem{
 		label: b.RootLabel, uuid: b.ids.root, hash: b.ids.rootHash,
-		part: b.layout.root(), content: b.content.root, source: b.Sysroot,
+		part: b.layout.find(partRoot), content: b.content.root, source: b.Sysroot,
 	}
 	if err := b.mkfs(ctx, fs); err != nil {
 		return err

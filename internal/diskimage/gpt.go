@@ -26,6 +26,7 @@ type GUID [16]byte
 
 // Partition types.
 var (
+	typeESP      = mustGUID("c12a7328-f81f-11d2-ba4b-00a0c93ec93b")
 	typeBIOSBoot = mustGUID("21686148-6449-6e6f-744e-656564454649")
 	typeXBOOTLDR = mustGUID("bc13c2ff-59e6-4262-a352-b275fd6f7172")
 	typeRootAMD  = mustGUID("4f68bce3-e8cd-4db1-96e7-fbcaf984b709")
@@ -55,12 +56,13 @@ func (g GUID) onDisk() []byte {
 }
 
 // ids are all identifiers of an image.
-type ids struct{ disk, bios, bootPart, rootPart, boot, root, bootHash, rootHash GUID }
+type ids struct{ disk, bios, bootPart, rootPart, boot, root, bootHash, rootHash, espPart, esp GUID }
 
 // newIDs derives the identifiers from seed, or draws them if it is empty.
 func newIDs(seed string) (ids, error) {
 	var i ids
-	for n, g := range []*GUID{&i.disk, &i.bios, &i.bootPart, &i.rootPart, &i.boot, &i.root, &i.bootHash, &i.rootHash} {
+	// New ones at the end: the others' values depend on their places.
+	for n, g := range []*GUID{&i.disk, &i.bios, &i.bootPart, &i.rootPart, &i.boot, &i.root, &i.bootHash, &i.rootHash, &i.espPart, &i.esp} {
 		if seed == "" {
 			if _, err := rand.Read(g[:]); err != nil {
 				return ids{}, fmt.Errorf("draw identifier: %w", err)

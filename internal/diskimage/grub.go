@@ -5,10 +5,13 @@ package diskimage
 import (
 	"context"
 	"encoding/binary"
+	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path"
 	"path/filepath"
+	"regexp"
 	"strings"
 
 	"github.com/hostctl/hostctl/internal/fsx"
@@ -36,6 +39,26 @@ func (b *builder) earlyConfig() string {
 		"set prefix=($root)/grub\n"
 }
 
+// espConfig is the file that GRUB finds on the EFI system partition: it never
+// changes, /boot's stub follows.
+func (b *builder) espConfig() string {
+	return "search --no-floppy --fs-uuid --set=root " + b.ids.boot.String() + "\n" +
+		"set prefix=($root)/grub\n" +
+		"configfile $prefix/grub.cfg\n"
+}
+
+var prefixString = regexp.MustCompile(`\x00/(EFI/[A-Za-z0-9._-]+)\x00`)
+
+// grubPrefix reads from a ready-made GRUB for UEFI the folder of the EFI system
+// partition in which it looks for grub.cfg: each distribution builds its own in.
+func grubPrefix(image []byte) (string, error) {
+	m := prefixString.FindSubmatch(image)
+	if m == nil {
+		return "", errors.New("no folder /EFI/NAME built in as GRUB's prefix")
+	}
+	return string(m[1]), nil
+}
+
 // stubName is where GRUB's prefix leads.
 const stubName = "grub/grub.cfg"
 
@@ -58,9 +81,12 @@ func stubConfig(timeout int) string {
 	var s strings.Builder
 	s.WriteString("# Hands over to the menu of the deployments.\n")
 	// A machine without a serial port says so and goes on with its screen.
-	s.WriteString("serial --unit=0 --speed=115200\n")
-	s.WriteString("terminal_input console serial\n")
-	s.WriteString("terminal_output console serial\n")
+	// UEFI's console includes the serial port already.
+	s.WriteString("if [ \"$grub_platform\" = pc ]; then\n")
+	s.WriteString("\tserial --unit=0 --speed=115200\n")
+	s.WriteString("\tterminal_input console serial\n")
+	s.WriteString("\tterminal_output console serial\n")
+	s.WriteString("fi\n")
 	fmt.Fprintf(&s, "set timeout=%d\n", timeout)
 	s.WriteString("set default=0\n")
 	// Variables reach another configuration file only when exported.
@@ -69,8 +95,27 @@ func stubConfig(timeout int) string {
 	return s.String()
 }
 
+// modulesDir opens the folder of GRUB's BIOS modules.
+func (b *builder) modulesDir() (*fsx.Dir, error) {
+	if b.GRUBDir != "" {
+		return fsx.OpenDir(b.GRUBDir)
+	}
+	if b.Tree != nil {
+		d, err := b.Tree.OpenDirInRoot(DefaultGRUBDir[1:])
+		if !errors.Is(err, fs.ErrNotExist) {
+			return d, err
+		}
+	}
+	return fsx.OpenDir(DefaultGRUBDir)
+}
+
 // writeLoader installs GRUB as grub-bios-setup does, into a file.
 func (b *builder) writeLoader(ctx context.Context) error {
+	modules, err := b.modulesDir()
+	if err != nil {
+		return fmt.Errorf("open GRUB's modules: %w", err)
+	}
+	defer modules.Close()
 	tmp, err := os.MkdirTemp("", "hostctl-grub-")
 	if err != nil {
 		return err
@@ -81,21 +126,21 @@ func (b *builder) writeLoader(ctx context.Context) error {
 		return err
 	}
 	args := []string{
-		"-d", b.GRUBDir, "-O", "i386-pc", "-o", coreName, "-c", early, "-p", "/grub",
+		"-d", dirPath(modules), "-O", "i386-pc", "-o", coreName, "-c", early, "-p", "/grub",
 	}
-	if err := b.tool(ctx, "grub-mkimage", append(args, b.modules()...)...); err != nil {
+	if err := b.tool(ctx, "grub-mkimage", append(args, available(modules)...)...); err != nil {
 		return err
 	}
 	core, err := os.ReadFile(coreName)
 	if err != nil {
 		return err
 	}
-	boot, err := os.ReadFile(filepath.Join(b.GRUBDir, "boot.img"))
+	boot, err := modules.ReadFile("boot.img", sectorSize)
 	if err != nil {
 		return err
 	}
-	start := b.layout.bios().Start
-	if err := patchCore(core, start/sectorSize, b.layout.bios().Size); err != nil {
+	start := b.layout.find(partBIOS).Start
+	if err := patchCore(core, start/sectorSize, b.layout.find(partBIOS).Size); err != nil {
 		return err
 	}
 	if err := patchBoot(boot, start/sectorSize); err != nil {
@@ -109,11 +154,11 @@ func (b *builder) writeLoader(ctx context.Context) error {
 	return err
 }
 
-// modules leaves out those that this GRUB does not have.
-func (b *builder) modules() []string {
+// available leaves out the modules that this GRUB does not have.
+func available(dir *fsx.Dir) []string {
 	var mods []string
 	for m := range strings.FieldsSeq(grubModules) {
-		if _, err := os.Stat(filepath.Join(b.GRUBDir, m+".mod")); err == nil {
+		if ok, err := dir.Exists(m + ".mod"); ok && err == nil {
 			mods = append(mods, m)
 		}
 	}

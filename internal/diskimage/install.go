@@ -15,15 +15,19 @@ import (
 const menuTimeout = 1
 
 // Install fills the empty sysroot d with a first deployment that boots from the
-// partitions that Build makes: GRUB's entry file, by which the deployment
-// recognises its boot loader, and the line in /etc/fstab that mounts /boot.
-func Install(ctx context.Context, d *fsx.Dir, req upgrade.InstallRequest) (deploy.Deployment, error) {
-	if err := writeStub(d); err != nil {
-		return deploy.Deployment{}, err
+// partitions that Build makes for boot: GRUB's entry file, by which the deployment
+// recognises its boot loader, and the lines in /etc/fstab that mount /boot.
+func Install(ctx context.Context, d *fsx.Dir, boot Boot, req upgrade.InstallRequest) (deploy.Deployment, error) {
+	if boot.grub() {
+		if err := writeStub(d); err != nil {
+			return deploy.Deployment{}, err
+		}
+	} else {
+		req.Bootloader = "systemd-boot" // named, since there is nothing yet to recognise it by
 	}
 	own := req.Prepare
 	req.Prepare = func(dir *fsx.Dir) error {
-		if err := writeFstab(dir); err != nil || own == nil {
+		if err := writeFstab(dir, boot); err != nil || own == nil {
 			return err
 		}
 		return own(dir)
@@ -43,11 +47,11 @@ func writeStub(d *fsx.Dir) (err error) {
 	return WriteStub(boot, menuTimeout)
 }
 
-func writeFstab(deployment *fsx.Dir) (err error) {
+func writeFstab(deployment *fsx.Dir, boot Boot) (err error) {
 	etc, err := deployment.OpenDir("etc")
 	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, etc.Close()) }()
-	return WriteFstab(etc, "")
+	return WriteFstab(etc, boot, "")
 }

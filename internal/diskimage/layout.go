@@ -16,6 +16,16 @@ const (
 	inodeSize = 256
 	// biosBootSize holds GRUB's core, about 100 KiB.
 	biosBootSize = mib
+	// espSize holds GRUB and room for firmware updates; 33 MiB are the least for FAT32.
+	espSize = 128 * mib
+)
+
+// Names of partitions.
+const (
+	partBIOS = "bios"
+	partESP  = "esp"
+	partBoot = "boot"
+	partRoot = "root"
 )
 
 // tree is the space that a folder takes in a filesystem.
@@ -35,21 +45,33 @@ type content struct {
 
 // Layout is where everything goes; offsets and sizes are bytes.
 type Layout struct {
-	Size       int64
-	Partitions []Partition // BIOS boot, boot, root
+	Size int64
+	// Partitions have the names bios (GRUB's core), esp (the EFI system partition),
+	// boot and root, in this order, those that the way to boot needs.
+	Partitions []Partition
 }
 
-func (l Layout) bios() Partition { return l.Partitions[0] }
-func (l Layout) boot() Partition { return l.Partitions[1] }
-func (l Layout) root() Partition { return l.Partitions[2] }
+// find returns the partition called name, the zero value if there is none.
+func (l Layout) find(name string) Partition {
+	for _, p := range l.Partitions {
+		if p.Name == name {
+			return p
+		}
+	}
+	return Partition{}
+}
 
 // planLayout places the partitions. The first and last MiB hold the tables.
 func planLayout(o Options, c content, i ids) (Layout, error) {
-	bootSize := alignDown(o.BootSize)
-	if need := fsNeeds(c.boot, 0); bootSize < need {
-		return Layout{}, fmt.Errorf("boot partition of %d MiB, content needs %d MiB: %w", bootSize/mib, need/mib, ErrTooSmall)
+	parts, err := smallPartitions(o, c, i)
+	if err != nil {
+		return Layout{}, err
 	}
-	rootStart := mib + biosBootSize + bootSize
+	rootStart := int64(mib)
+	for n := range parts {
+		parts[n].Start = rootStart
+		rootStart += parts[n].Size
+	}
 	// The boot files are written to the root first and deleted from it again.
 	rootTree := tree{Inodes: c.root.Inodes + c.boot.Inodes, Bytes: c.root.Bytes + c.boot.Bytes}
 	size := alignDown(o.Size)
@@ -60,11 +82,35 @@ func planLayout(o Options, c content, i ids) (Layout, error) {
 	if need := fsNeeds(rootTree, 0); rootSize < need {
 		return Layout{}, fmt.Errorf("root partition of %d MiB, content needs %d MiB: %w", rootSize/mib, need/mib, ErrTooSmall)
 	}
-	return Layout{Size: size, Partitions: []Partition{
-		{Name: "bios", Type: typeBIOSBoot, ID: i.bios, Start: mib, Size: biosBootSize},
-		{Name: "boot", Type: typeXBOOTLDR, ID: i.bootPart, Start: mib + biosBootSize, Size: bootSize},
-		{Name: "root", Type: typeRootAMD, ID: i.rootPart, Start: rootStart, Size: rootSize},
-	}}, nil
+	root := Partition{Name: partRoot, Type: typeRootAMD, ID: i.rootPart, Start: rootStart, Size: rootSize}
+	return Layout{Size: size, Partitions: append(parts, root)}, nil
+}
+
+// smallPartitions are those before the root, not placed yet.
+func smallPartitions(o Options, c content, i ids) ([]Partition, error) {
+	size, need := alignDown(o.BootSize), fsNeeds(c.boot, 0)
+	if o.Boot.fatBoot() {
+		need = fatNeeds(c.boot)
+	}
+	if size < need {
+		return nil, fmt.Errorf("boot partition of %d MiB, content needs %d MiB: %w", size/mib, need/mib, ErrTooSmall)
+	}
+	bios := Partition{Name: partBIOS, Type: typeBIOSBoot, ID: i.bios, Size: biosBootSize}
+	esp := Partition{Name: partESP, Type: typeESP, ID: i.espPart, Size: espSize}
+	boot := Partition{Name: partBoot, Type: typeXBOOTLDR, ID: i.bootPart, Size: size}
+	switch o.Boot {
+	case UEFIGRUB:
+		return []Partition{esp, boot}, nil
+	case UEFISystemdBoot:
+		esp.Size = size
+		return []Partition{esp}, nil
+	}
+	return []Partition{bios, boot}, nil
+}
+
+// fatNeeds estimates the size of a FAT32 filesystem that holds t and a boot loader.
+func fatNeeds(t tree) int64 {
+	return max(alignDown(t.Bytes+t.Bytes/32+mib-1)+8*mib, 64*mib)
 }
 
 // inodesFor leaves room for twice the files, and for one more per 16 KiB of a

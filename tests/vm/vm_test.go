@@ -115,7 +115,7 @@ func prepareSysroot(t *testing.T, sysroot *fsx.Dir, tools vm.Tools) {
 			}
 			etc, err := sysroot.OpenDir("ostree/deploy/" + s.Name + "/deploy/" + d.Name + "/etc")
 			check(t, err)
-			check(t, diskimage.WriteFstab(etc, ""))
+			check(t, diskimage.WriteFstab(etc, diskimage.BIOSGRUB, ""))
 			check(t, etc.Close())
 		}
 	}

@@ -25,6 +25,7 @@ import (
 // InstallFlags say what a new machine follows.
 type InstallFlags struct {
 	URL, Ref, Stateroot, Remote string
+	Boot                        string // a diskimage.Boot
 	Kargs                       []string
 	NoGPG                       bool
 	GPGKeys, SignVerify         []string
@@ -37,15 +38,28 @@ func (f *InstallFlags) Add(fl *pflag.FlagSet, kargs []string) {
 	fl.StringVar(&f.Stateroot, "stateroot", "default", "name of the operating system; its deployments share /var")
 	fl.StringVar(&f.Remote, "remote", "origin", "name of the remote on the machine")
 	fl.StringArrayVar(&f.Kargs, "karg", kargs, "kernel argument (repeatable; replaces the defaults)")
+	fl.StringVar(&f.Boot, "boot", string(diskimage.BIOSGRUB), "how the machine starts: "+bootNames())
 	fl.BoolVar(&f.NoGPG, "no-gpg-verify", false, "the machine accepts commits without a GPG signature")
 	fl.StringArrayVar(&f.GPGKeys, "gpg-import", nil, "file of GPG keys that may sign what the machine takes (repeatable)")
 	fl.StringArrayVar(&f.SignVerify, "sign-verify", nil, "TYPE=inline:KEY or TYPE=file:FILE, a public key (ed25519, spki) that must have signed it")
+}
+
+func bootNames() string {
+	var names []string
+	for _, b := range diskimage.Boots() {
+		names = append(names, string(b))
+	}
+	return strings.Join(names, ", ")
 }
 
 // Install makes the first deployment in root: commit, or the branch's newest if
 // that is zero, pulled from the repository at from, or from the URL if that is
 // empty.
 func (a *App) Install(ctx context.Context, root *fsx.Dir, f InstallFlags, from string, commit ostree.Checksum) error {
+	boot, err := diskimage.ParseBoot(f.Boot)
+	if err != nil {
+		return ui.UsageError{Err: fmt.Errorf("--boot: %w", err)}
+	}
 	req := upgrade.InstallRequest{
 		Stateroot: f.Stateroot, Remote: pull.Remote{Name: f.Remote, URL: f.URL}, From: from, Ref: f.Ref,
 		Commit: commit, Kargs: bls.Kargs(f.Kargs), Trust: Trust(), Progress: a.Progress(), Logger: a.Log(),
@@ -53,7 +67,7 @@ func (a *App) Install(ctx context.Context, root *fsx.Dir, f InstallFlags, from s
 	if err := f.readKeys(&req); err != nil {
 		return err
 	}
-	dep, err := diskimage.Install(ctx, root, req)
+	dep, err := diskimage.Install(ctx, root, boot, req)
 	if err == nil {
 		fmt.Fprintf(a.Out, "Installed %s %s (%s) in %s\n", f.Ref, dep.Version, dep.Checksum, root.Path())
 	}
