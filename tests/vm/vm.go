@@ -25,6 +25,7 @@ import (
 	"path/filepath"
 	"regexp"
 	"runtime"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -54,6 +55,9 @@ type Config struct {
 	// with "max").
 	CPU      string
 	Forwards []Forward
+	// UEFI starts the machine with OVMF instead of the BIOS. Its variables are the
+	// machine's own and stay until Close.
+	UEFI bool
 	// DiskGB grows the guest's disk beyond the image; 0 leaves it.
 	DiskGB int
 	// MaxLife bounds the machine's whole life; 30 minutes if 0.
@@ -67,9 +71,10 @@ type Config struct {
 // VM is one machine. Its methods are not for several goroutines at once, but
 // for Run and what is built on it.
 type VM struct {
-	cfg   Config
-	dir   string // overlay, sockets, logs
-	timer *time.Timer
+	cfg      Config
+	dir      string // overlay, sockets, logs
+	firmware string // OVMF's code; empty: BIOS
+	timer    *time.Timer
 
 	mu     sync.Mutex
 	proc   *process
@@ -118,6 +123,10 @@ func New(cfg Config) (*VM, error) {
 	if out, err := exec.Command("qemu-img", args...).CombinedOutput(); err != nil {
 		os.RemoveAll(dir)
 		return nil, fmt.Errorf("create overlay of %s: %w: %s", image, err, out)
+	}
+	if err := v.addFirmware(); err != nil {
+		os.RemoveAll(dir)
+		return nil, err
 	}
 	v.timer = time.AfterFunc(cfg.MaxLife, func() {
 		cfg.Logf("machine is %v old: killing it", cfg.MaxLife)
@@ -175,7 +184,7 @@ func (v *VM) command() *exec.Cmd {
 		"-device", "virtio-rng-pci",
 		"-qmp", "unix:" + v.path("qmp.sock") + ",server=on,wait=off",
 	}
-	return exec.Command("qemu-system-x86_64", append(args, c.Args...)...)
+	return exec.Command("qemu-system-x86_64", slices.Concat(args, v.firmwareArgs(), c.Args)...)
 }
 
 // startProcess ties QEMU's life to a thread that lives as long as this process,
@@ -360,6 +369,24 @@ func (v *VM) Console() string {
 		return err.Error()
 	}
 	return escapes.ReplaceAllString(string(data), "")
+}
+
+// KeepLogs copies what the guest wrote to its serial console in all boots
+// (console.log) and QEMU's own messages (qemu.log) into the folder dir.
+func (v *VM) KeepLogs(dir string) error {
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		return err
+	}
+	for _, name := range []string{"console.log", "qemu.log"} {
+		data, err := os.ReadFile(v.path(name))
+		if err == nil {
+			err = os.WriteFile(filepath.Join(dir, name), data, 0o644)
+		}
+		if err != nil && !errors.Is(err, os.ErrNotExist) {
+			return fmt.Errorf("keep logs: %w", err)
+		}
+	}
+	return nil
 }
 
 func (v *VM) qemuLog() string {
