@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/hostctl/hostctl/pkg/bootloader/bls"
+	"github.com/hostctl/hostctl/pkg/etcmerge"
 	"github.com/hostctl/hostctl/pkg/ostree"
 )
 
@@ -34,6 +35,8 @@ type Deployment struct {
 	Staged             bool `json:"staged"`
 	Pinned             bool `json:"pinned"`
 	FinalizationLocked bool `json:"finalizationLocked,omitempty"`
+	// EtcPolicy is what a staged deployment's merge of /etc will follow.
+	EtcPolicy *etcmerge.Policy `json:"etcPolicy,omitempty"`
 	// Unlocked is how /usr was made writable; "" means that it was not.
 	Unlocked UnlockMode `json:"unlocked,omitempty"`
 

@@ -169,7 +169,11 @@ func deployAndWrite(ctx context.Context, l *Locked, c ostree.Checksum, r Retenti
 	if err != nil {
 		return d, err
 	}
-	_, err = l.Write(ctx, r.Order(st, d, mp))
+	order, err := l.Sysroot().OrderFor(st, d, mp, r)
+	if err != nil {
+		return d, err
+	}
+	_, err = l.Write(ctx, order)
 	return d, err
 }
 

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"time"
 
 	"github.com/hostctl/hostctl/internal/failpoint"
 	"github.com/hostctl/hostctl/pkg/bootloader/bls"
@@ -21,6 +22,12 @@ type Retention struct {
 	// Older is how many further deployments of the stateroot to keep, newest in
 	// boot order first.
 	Older int
+	// MaxAge lets go of those among them whose commit is older than that at Now; 0, or a
+	// zero Now: none.
+	MaxAge time.Duration
+	Now    time.Time
+	// Good is the deployment that last booted well, which always stays; nil: not known.
+	Good *Deployment
 	// NotAsDefault puts the new deployment behind the booted (or merged-from) one.
 	NotAsDefault bool
 }
@@ -44,8 +51,8 @@ func (r Retention) Order(st State, next Deployment, merge *Deployment) []Deploym
 	for _, d := range now {
 		here := crossover(d)
 		keep := here || d.Booted || d.Pinned || d.Stateroot != next.Stateroot ||
-			(merge != nil && d.Same(*merge)) || (r.Pending && !passed) || (r.Rollback && passed)
-		if !keep && older > 0 {
+			(merge != nil && d.Same(*merge)) || (r.Pending && !passed) || (r.Rollback && passed) || r.isGood(d)
+		if !keep && older > 0 && r.lasts(d) {
 			older--
 			keep = true
 		}

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 
@@ -14,6 +15,11 @@ import (
 	"github.com/hostctl/hostctl/pkg/bootloader/bls"
 	"github.com/hostctl/hostctl/pkg/ostree"
 )
+
+// today is the time of the first deployment that mk makes; each further one is a day older.
+var today = time.Date(2026, 11, 22, 0, 0, 0, 0, time.UTC)
+
+func deployment(version string) *Deployment { return &mk(version).Deployments[0] }
 
 // mk builds a state from a line such as "+n p b* r! o@other": staged, pending,
 // booted, pinned, of another stateroot.
@@ -27,6 +33,7 @@ func mk(line string) State {
 		d := Deployment{Stateroot: root, Index: i, Staged: strings.HasPrefix(name, "+"),
 			Booted: strings.Contains(name, "*"), Pinned: strings.Contains(name, "!")}
 		d.Version = strings.Trim(name, "+*!")
+		d.Time = today.AddDate(0, 0, -i)
 		copy(d.Checksum[:], d.Version)
 		st.Deployments = append(st.Deployments, d)
 	}
@@ -59,6 +66,10 @@ func TestRetention(t *testing.T) {
 		{"p a* b c", Retention{Older: 1}, "a", "N p a"},
 		{"a* b c d", Retention{Older: 2}, "a", "N a b c"},
 		{"a* b! c", Retention{}, "a", "N a b"},
+		{"a* b c d", Retention{Older: 2, MaxAge: 25 * time.Hour, Now: today}, "a", "N a b"}, // b is one day old, c two
+		{"a* b c d", Retention{Older: 2, MaxAge: time.Hour}, "a", "N a b c"},
+		{"a* b c d", Retention{Good: deployment("c")}, "a", "N a c"},
+		{"a* b c d", Retention{Good: deployment("c"), Older: 1}, "a", "N a b c"},
 		{"p! a*", Retention{}, "a", "N p a"},
 		{"x@other a* y@other b", Retention{}, "a", "N x a y"},
 		{"a* b", Retention{NotAsDefault: true}, "a", "a N"},
@@ -78,6 +89,46 @@ func TestRetention(t *testing.T) {
 		if got := order(c.r.Order(st, next, merge)); got != c.want {
 			t.Errorf("%q %+v: %q, want %q", c.state, c.r, got, c.want)
 		}
+	}
+}
+
+// TestPrune: what cleanup leaves.
+func TestPrune(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct {
+		state string
+		r     Retention
+		want  string
+	}{
+		{"", Retention{}, ""},
+		{"a*", Retention{}, "a"},
+		{"a* b c d", Retention{}, "a b"},
+		{"a b c d", Retention{}, "a b"},
+		{"a* b c d e", Retention{Older: 1}, "a b c"},
+		{"a* b c d e", Retention{Older: 9}, "a b c d e"},
+		{"a* b c d e", Retention{Older: 9, MaxAge: 50 * time.Hour, Now: today}, "a b c"}, // c is two days old
+		{"a* b c! d", Retention{}, "a b c"},
+		{"a* b x@other d", Retention{}, "a b x"},
+		{"+s a* b c", Retention{}, "s a"}, // a is what comes back once s is in force
+		{"p a* b c", Retention{}, "p a"},
+		{"a b c d*", Retention{}, "a d"},
+		{"a* b c d", Retention{Good: deployment("c")}, "a b c"},
+		{"a* b c d", Retention{Good: deployment("a")}, "a b"},
+		{"a* b c d e", Retention{Good: deployment("e"), Older: 1}, "a b c e"},
+		{"a* b c d", Retention{NotAsDefault: true, Pending: true, Rollback: true}, "a b"},
+	} {
+		st := mk(c.state)
+		got := c.r.Prune(st)
+		if order(got) != c.want {
+			t.Errorf("%q %+v: %q, want %q", c.state, c.r, order(got), c.want)
+		}
+		if again := c.r.Prune(State{Deployments: got}); order(again) != c.want && c.r.Older == 0 {
+			t.Errorf("%q %+v: not stable: %q", c.state, c.r, order(again))
+		}
+	}
+	st := mk("a* b c")
+	if got := order((Retention{}).Prune(st, st.Deployments[2])); got != "a b c" {
+		t.Error(got)
 	}
 }
 

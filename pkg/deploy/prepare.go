@@ -40,17 +40,24 @@ type Request struct {
 	// Overlays are checksums from AddOverlayInitrd, in load order. They are not
 	// carried over from Merge.
 	Overlays []string
+	// Etc says what becomes of conflicts in /etc; staging records it for shutdown.
+	Etc etcmerge.Policy
 	// FailOnConflict refuses to deploy where a local change of /etc hides a new
-	// default (ErrEtcConflict). Otherwise the local side wins and the report tells.
+	// default (ErrEtcConflict) and Etc does not settle it. Otherwise the report tells. It counts
+	// when something is deployed or staged; at shutdown it is too late to refuse.
 	FailOnConflict bool
+	// Retention says what stays beside the new deployment. Staging records it.
+	Retention Retention
 }
 
 // EtcReport tells what the merge of /etc did, or would do.
 type EtcReport struct {
-	Merged   bool              `json:"merged"` // there was a deployment to merge from
-	Counts   etcmerge.Counts   `json:"counts"`
-	Changes  []etcmerge.Change `json:"changes,omitempty"`
-	Vanished []string          `json:"vanished,omitempty"` // gone while the merge ran
+	Merged  bool              `json:"merged"` // there was a deployment to merge from
+	Counts  etcmerge.Counts   `json:"counts"`
+	Changes []etcmerge.Change `json:"changes,omitempty"`
+	// Clashes are the changes in conflict, settled by the policy or not, with a diff.
+	Clashes  []etcmerge.Clash `json:"conflicts,omitempty"`
+	Vanished []string         `json:"vanished,omitempty"` // gone while the merge ran
 }
 
 // Conflicts returns the changes where a new default does not arrive.
@@ -76,7 +83,7 @@ func (l *Locked) deploy(ctx context.Context, req Request) (Deployment, EtcReport
 	if err != nil {
 		return Deployment{}, EtcReport{}, err
 	}
-	rep, err := l.s.complete(ctx, d, merge, req.FailOnConflict)
+	rep, err := l.s.complete(ctx, d, merge, req.Etc, req.FailOnConflict)
 	return d, rep, err
 }
 
@@ -244,8 +251,8 @@ func prepareEtc(ctx context.Context, root *fsx.Dir) error {
 
 // complete merges the live /etc of merge into d, sets up /var and makes d
 // durable and immutable.
-func (s *Sysroot) complete(ctx context.Context, d Deployment, merge *Deployment, failOnConflict bool) (EtcReport, error) {
-	rep, err := s.mergeEtc(ctx, d, merge, failOnConflict)
+func (s *Sysroot) complete(ctx context.Context, d Deployment, merge *Deployment, pol etcmerge.Policy, failOnConflict bool) (EtcReport, error) {
+	rep, err := s.mergeEtc(ctx, d, merge, pol, failOnConflict)
 	if err != nil {
 		return rep, err
 	}
@@ -266,40 +273,38 @@ func (s *Sysroot) complete(ctx context.Context, d Deployment, merge *Deployment,
 	return rep, failpoint.Hit("deploy.tree-synced")
 }
 
-func (s *Sysroot) mergeEtc(ctx context.Context, d Deployment, merge *Deployment, failOnConflict bool) (EtcReport, error) {
+func (s *Sysroot) mergeEtc(ctx context.Context, d Deployment, merge *Deployment, pol etcmerge.Policy, failOnConflict bool) (EtcReport, error) {
 	if merge == nil {
 		return EtcReport{}, nil
 	}
-	var dirs [3]*fsx.Dir
-	for i, name := range []string{merge.Dir() + "/usr/etc", merge.Dir() + "/etc", d.Dir() + "/etc"} {
-		dir, err := s.dir.OpenDir(name)
-		if err != nil {
-			return EtcReport{}, err
-		}
-		defer dir.Close()
-		dirs[i] = dir
-	}
-	changes, err := etcmerge.Compare(ctx, dirs[0], dirs[1], dirs[2])
+	dirs, err := s.openMerge(d, *merge)
 	if err != nil {
 		return EtcReport{}, err
 	}
-	rep := EtcReport{Merged: true, Changes: changes, Counts: etcmerge.Count(changes)}
+	defer dirs.close()
+	rep, err := dirs.plan(ctx, pol)
+	if err != nil {
+		return rep, err
+	}
 	if err := rep.check(failOnConflict); err != nil {
 		return rep, err
 	}
 	if s.o.StrictEtc {
-		if err := refuseNewDirectories(changes, dirs[2]); err != nil {
+		if err := refuseNewDirectories(rep.Changes, dirs.next); err != nil {
 			return rep, err
 		}
 	}
-	rep.Vanished, err = etcmerge.Apply(ctx, dirs[1], dirs[2], changes)
+	rep.Vanished, err = etcmerge.Apply(ctx, dirs.current, dirs.next, rep.Changes)
 	if err != nil {
+		return rep, err
+	}
+	if err := s.noteConflicts(d, rep); err != nil {
 		return rep, err
 	}
 	s.o.Progress.Message(fmt.Sprintf("Copying /etc changes: %d modified, %d removed, %d added",
 		rep.Counts.Modified, rep.Counts.Removed, rep.Counts.Added))
 	// Units with ConditionNeedsUpdate=/etc run after an update because of this.
-	if err := dirs[2].Remove(".updated"); err != nil && !errors.Is(err, fs.ErrNotExist) {
+	if err := dirs.next.Remove(".updated"); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return rep, err
 	}
 	return rep, nil

@@ -51,38 +51,28 @@ func (s *Sysroot) preview(ctx context.Context, req Request) (Preview, error) {
 	if err != nil {
 		return p, err
 	}
-	next := Deployment{Stateroot: req.Stateroot, Checksum: req.Commit, BootChecksum: sum, Index: -1}
-	if p.Boot, err = s.previewBoot(st, next, merge, k); err != nil {
+	next := Deployment{Stateroot: req.Stateroot, Checksum: req.Commit, Serial: -1, BootChecksum: sum, Index: -1}
+	if _, p.Boot, err = s.fitOrder(st, next, k.size(), merge, req.Retention); err != nil {
 		return p, err
 	}
-	p.Etc, err = s.previewEtc(ctx, t, merge)
+	p.Etc, err = s.previewEtc(ctx, t, req)
 	return p, err
 }
 
-func (s *Sysroot) previewBoot(st State, next Deployment, merge *Deployment, k kernel) (BootSpace, error) {
-	order := Retention{}.Order(st, next, merge)
-	sizes, err := s.kernelSizes(order[1:])
-	if err != nil {
-		return BootSpace{}, err
-	}
-	sizes[next.bootDir()] = k.size()
-	return s.bootSpace(st, sizes)
-}
-
-func (s *Sysroot) previewEtc(ctx context.Context, t repoTree, merge *Deployment) (EtcReport, error) {
-	if merge == nil {
+func (s *Sysroot) previewEtc(ctx context.Context, t repoTree, req Request) (EtcReport, error) {
+	if req.Merge == nil {
 		return EtcReport{}, nil
 	}
 	next, err := t.etcSnapshot(ctx)
 	if err != nil {
 		return EtcReport{}, err
 	}
-	e, err := s.OpenEtc(*merge)
+	e, err := s.OpenEtc(*req.Merge)
 	if err != nil {
 		return EtcReport{}, err
 	}
 	defer func() { _ = e.Close() }()
-	trees := []etcmerge.Tree{{Dir: e.Defaults}, {Dir: e.Live}, {Snapshot: next}}
+	trees := []etcmerge.Tree{{Dir: e.Defaults}, {Dir: e.Live}, {Snapshot: next.snap}}
 	for i, t := range trees[:2] {
 		if trees[i].Snapshot, err = etcmerge.Scan(ctx, t.Dir); err != nil {
 			return EtcReport{}, err
@@ -91,6 +81,6 @@ func (s *Sysroot) previewEtc(ctx context.Context, t repoTree, merge *Deployment)
 	if err := etcmerge.Hash(ctx, trees...); err != nil {
 		return EtcReport{}, err
 	}
-	changes := etcmerge.Plan(trees[0].Snapshot, trees[1].Snapshot, next)
-	return EtcReport{Merged: true, Changes: changes, Counts: etcmerge.Count(changes)}, nil
+	changes := req.Etc.Plan(trees[0].Snapshot, trees[1].Snapshot, next.snap)
+	return newEtcReport(ctx, changes, etcmerge.FromDir(e.Live), next)
 }

@@ -100,17 +100,17 @@ func defaultsDir(t tree) (string, error) {
 }
 
 // etcSnapshot reads the defaults of /etc from the repository, with all digests.
-func (t repoTree) etcSnapshot(ctx context.Context) (etcmerge.Snapshot, error) {
-	dir, err := defaultsDir(t)
-	if err != nil {
-		return nil, err
+func (t repoTree) etcSnapshot(ctx context.Context) (etcSource, error) {
+	src := etcSource{repoTree: t, snap: etcmerge.Snapshot{}}
+	var err error
+	if src.dir, err = defaultsDir(t); err != nil {
+		return src, err
 	}
-	n, err := t.lookup(dir)
+	n, err := t.lookup(src.dir)
 	if err != nil {
-		return nil, err
+		return src, err
 	}
-	s := etcmerge.Snapshot{}
-	return s, t.scan(ctx, s, n.Tree, "", 0)
+	return src, t.scan(ctx, src.snap, n.Tree, "", 0)
 }
 
 func (t repoTree) scan(ctx context.Context, s etcmerge.Snapshot, tree ostree.Checksum, at string, depth int) error {

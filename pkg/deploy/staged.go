@@ -12,6 +12,7 @@ import (
 
 	"github.com/hostctl/hostctl/internal/failpoint"
 	"github.com/hostctl/hostctl/pkg/bootloader/bls"
+	"github.com/hostctl/hostctl/pkg/etcmerge"
 	"github.com/hostctl/hostctl/pkg/ostree"
 	"github.com/hostctl/hostctl/pkg/ostree/gvariant"
 )
@@ -80,7 +81,7 @@ func (l *Locked) stage(ctx context.Context, req Request, o StageOptions) (StageR
 	if err := failpoint.Hit("deploy.stage-synced"); err != nil {
 		return res, err
 	}
-	data, err := encodeStaged(stagedRecord{target: d, merge: merge, locked: o.Locked})
+	data, err := encodeStaged(stagedRecord{target: d, merge: merge, locked: o.Locked, etc: req.Etc, retention: req.Retention})
 	if err != nil {
 		return res, err
 	}
@@ -96,7 +97,7 @@ func (l *Locked) stage(ctx context.Context, req Request, o StageOptions) (StageR
 	if err := s.bumpMtime(); err != nil {
 		return res, err
 	}
-	d.Staged, d.FinalizationLocked = true, o.Locked
+	d.Staged, d.FinalizationLocked, d.EtcPolicy = true, o.Locked, &req.Etc
 	res.Deployment = d
 	return res, failpoint.Hit("deploy.staged")
 }
@@ -181,6 +182,9 @@ type stagedRecord struct {
 	target Deployment
 	merge  *Deployment // identity only
 	locked bool
+
+	etc       etcmerge.Policy
+	retention Retention // Older and MaxAge
 }
 
 func encodeDeployment(d Deployment) gvariant.Value {
@@ -211,6 +215,7 @@ func encodeStaged(r stagedRecord) ([]byte, error) {
 	if r.locked {
 		g.Set("locked", gvariant.Bool(true))
 	}
+	r.encodePolicy(&g)
 	return g.Marshal()
 }
 
@@ -257,6 +262,9 @@ func decodeStaged(data []byte) (*stagedRecord, error) {
 	r.target.Kargs = ownKargs(kargs) // libostree leaves the merge deployment's ostree= in
 	r.target.overlays, _ = g.Strings("overlay-initrds")
 	r.locked, _ = g.Bool("locked")
+	if err := r.decodePolicy(g); err != nil {
+		return nil, err
+	}
 	if v, ok := g.Get("bootconfig-extra"); ok && v.Type() == "a{ss}" {
 		for _, e := range v.Children() {
 			kv := e.Children()
@@ -305,6 +313,7 @@ func (s *Sysroot) loadStaged(st *State) error {
 		return nil
 	}
 	d.Staged, d.FinalizationLocked = true, r.locked
+	d.EtcPolicy = &r.etc
 	st.Deployments = append([]Deployment{d}, st.Deployments...)
 	return nil
 }
@@ -324,6 +333,8 @@ type FinalizeResult struct {
 // The record in /run is removed first, so that a failure is not repeated. Any
 // later failure leaves the old default in force and its text in /boot, where
 // State.FinalizeFailure finds it after the reboot.
+//
+// r says which deployments stay, where staging recorded nothing else.
 func (l *Locked) FinalizeStaged(ctx context.Context, r Retention) (FinalizeResult, error) {
 	var res FinalizeResult
 	rec, err := l.s.readStaged()
@@ -367,10 +378,14 @@ func (l *Locked) finalize(ctx context.Context, rec stagedRecord, r Retention) (F
 		}
 		merge = &st.Deployments[i]
 	}
-	if res.Etc, err = l.s.complete(ctx, res.Deployment, merge, false); err != nil {
+	if res.Etc, err = l.s.complete(ctx, res.Deployment, merge, rec.etc, false); err != nil {
 		return res, err
 	}
-	res.Write, err = l.Write(ctx, r.Order(st, res.Deployment, merge))
+	order, err := l.s.OrderFor(st, res.Deployment, merge, rec.retain(r))
+	if err != nil {
+		return res, err
+	}
+	res.Write, err = l.Write(ctx, order)
 	return res, err
 }
 

@@ -13,6 +13,7 @@ import (
 
 	"github.com/hostctl/hostctl/internal/testutil"
 	"github.com/hostctl/hostctl/pkg/bootloader/bls"
+	"github.com/hostctl/hostctl/pkg/etcmerge"
 	"github.com/hostctl/hostctl/pkg/ostree"
 )
 
@@ -229,7 +230,8 @@ func TestFinalizedByLibostree(t *testing.T) {
 	b.boot(d1)
 	c2 := b.commit("m", "2", release("2", "2"))
 	b.locked(func(l *Locked) {
-		_, err := l.Stage(t.Context(), Request{Stateroot: "testos", Commit: c2, Origin: NewOrigin("m"), Kargs: bls.Kargs{"root=LABEL=y", "z"}}, StageOptions{})
+		_, err := l.Stage(t.Context(), Request{Stateroot: "testos", Commit: c2, Origin: NewOrigin("m"), Kargs: bls.Kargs{"root=LABEL=y", "z"},
+			Etc: etcmerge.Policy{SaveNew: true, Replace: []string{"app.conf"}}, Retention: Retention{Older: 1}}, StageOptions{})
 		testutil.Must(t, err)
 	})
 	out, err := b.inBooted(d1, "admin", "status")

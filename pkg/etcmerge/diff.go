@@ -73,6 +73,16 @@ func Diff(a, b *fsx.Dir, name, aLabel, bLabel string) (string, error) {
 	return fmt.Sprintf("Binary files %s and %s differ\n", from, to), nil
 }
 
+// Same reports whether a name is the same in both trees, as the merge understands it.
+func Same(a, b Source, name string) (bool, error) {
+	x, err := describe(a, name, false)
+	if err != nil {
+		return false, err
+	}
+	y, err := describe(b, name, false)
+	return x.equal(y) && x.Mode == y.Mode && x.UID == y.UID && x.GID == y.GID, err
+}
+
 // thing is a name as Diff compares it.
 type thing struct {
 	Node

@@ -25,10 +25,10 @@ type Policy struct {
 	// SaveNew keeps the new default of a file or link beside the local one, as
 	// NAME.rpmnew. One that an earlier merge saved is replaced; one that was
 	// edited since is not.
-	SaveNew bool
+	SaveNew bool `json:"saveNew"`
 	// Replace lists paths relative to /etc, each standing for all below it, where
 	// the new default is taken. The local side stays beside it as NAME.rpmsave.
-	Replace []string
+	Replace []string `json:"replace,omitempty"`
 }
 
 // Compare scans the three trees and plans their merge: base holds the old
