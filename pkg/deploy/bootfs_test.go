@@ -161,3 +161,57 @@ func TestReadOnlySysroot(t *testing.T) {
 		t.Error("the visible mount became writable")
 	}
 }
+
+// TestCleanupMounted: what is mounted in an old tree survives, also where it is the
+// same filesystem, and the rest is cleaned up around it. Immutable files go.
+func TestCleanupMounted(t *testing.T) {
+	t.Parallel()
+	b := newBox(t, InitOptions{})
+	old := b.deploy(b.commit("m", "1", release("1", "1")), Retention{})
+	other := b.deploy(b.commit("m", "2", release("2", "2")), Retention{})
+	b.deploy(b.commit("m", "3", release("3", "3")), Retention{})
+	last := b.deploy(b.commit("m", "4", release("4", "4")), Retention{})
+	testutil.Must(t, os.MkdirAll(b.path("data"), 0o755))
+	testutil.Must(t, os.WriteFile(b.path("data/precious"), nil, 0o644))
+	at := b.path(old.Dir(), "etc/d")
+	if out, err := exec.Command("mount", "--bind", b.path("data"), at).CombinedOutput(); err != nil {
+		t.Skipf("mounting is not possible here: %v %s", err, out)
+	}
+	t.Cleanup(func() { _ = exec.Command("umount", "-l", at).Run() })
+	b.edit(other, "frozen", "x")
+	if out, err := exec.Command("chattr", "+i", b.path(other.Dir(), "etc/frozen")).CombinedOutput(); err != nil {
+		t.Logf("no immutable flag here: %v %s", err, out)
+	}
+	clean := func() (res CleanupResult) {
+		b.locked(func(l *Locked) {
+			_, err := l.Prune(t.Context(), Retention{})
+			testutil.Must(t, err)
+			res, err = l.Cleanup(t.Context())
+			testutil.Must(t, err)
+		})
+		return res
+	}
+	if got := clean().Mounted; len(got) != 1 || got[0] != old.Dir() {
+		t.Errorf("%q", got)
+	}
+	if _, err := os.Stat(b.path("data/precious")); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := os.Stat(b.path(other.Dir())); !errors.Is(err, os.ErrNotExist) {
+		t.Error(err)
+	}
+	if out, err := exec.Command("umount", at).CombinedOutput(); err != nil {
+		t.Fatalf("%v %s", err, out)
+	}
+	if got := clean().Mounted; len(got) != 0 {
+		t.Errorf("%q", got)
+	}
+	if _, err := os.Stat(b.path(old.Dir())); !errors.Is(err, os.ErrNotExist) {
+		t.Error(err)
+	}
+	st := b.load()
+	if !st.Deployments[0].Same(last) {
+		t.Fatal(names(st.Deployments))
+	}
+	checkBootable(t, b, st)
+}

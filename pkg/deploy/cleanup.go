@@ -12,6 +12,7 @@ import (
 	"strings"
 
 	"github.com/hostctl/hostctl/internal/failpoint"
+	"github.com/hostctl/hostctl/internal/fsx"
 	"github.com/hostctl/hostctl/pkg/ostree"
 )
 
@@ -206,6 +207,9 @@ type CleanupResult struct {
 	Plan       CleanupPlan        `json:"plan"`
 	Prune      ostree.PruneResult `json:"prune"`
 	FreedBytes int64              `json:"freedBytes"` // of objects and kernels
+	// Mounted are paths of the plan below the sysroot that stay, wholly or in part,
+	// because something is mounted there.
+	Mounted []string `json:"mounted,omitempty"`
 }
 
 // Cleanup removes what no deployment needs and prunes the repository of objects
@@ -216,7 +220,7 @@ func (l *Locked) Cleanup(ctx context.Context) (CleanupResult, error) {
 	if err != nil {
 		return res, err
 	}
-	if res.Plan, err = l.dropLeftovers(ctx); err != nil {
+	if res.Plan, res.Mounted, err = l.dropLeftovers(ctx); err != nil {
 		return res, fmt.Errorf("clean up sysroot: %w", err)
 	}
 	for _, dir := range res.Plan.BootPaths {
@@ -236,49 +240,61 @@ func (l *Locked) Cleanup(ctx context.Context) (CleanupResult, error) {
 // Discard removes what a failed operation left beside the deployments, such as
 // the checkout of a Deploy without its Write. Objects stay, for the next try.
 func (l *Locked) Discard(ctx context.Context) error {
-	if _, err := l.dropLeftovers(ctx); err != nil {
+	if _, _, err := l.dropLeftovers(ctx); err != nil {
 		return fmt.Errorf("discard unfinished deployment: %w", err)
 	}
 	return nil
 }
 
-// dropLeftovers removes what no deployment needs, except for objects.
-func (l *Locked) dropLeftovers(ctx context.Context) (CleanupPlan, error) {
+// dropLeftovers removes what no deployment needs, except for objects. mounted are the
+// paths that a mount kept.
+func (l *Locked) dropLeftovers(ctx context.Context) (p CleanupPlan, mounted []string, err error) {
 	st, err := l.s.Load(ctx)
 	if err != nil {
-		return CleanupPlan{}, err
+		return p, nil, err
 	}
 	if err := l.s.keepStaged(ctx, st); err != nil {
-		return CleanupPlan{}, err
+		return p, nil, err
 	}
 	inv, err := l.s.Inventory(ctx)
 	if err != nil {
-		return CleanupPlan{}, fmt.Errorf("list sysroot: %w", err)
+		return p, nil, fmt.Errorf("list sysroot: %w", err)
 	}
-	p := PlanCleanup(st, inv)
-	return p, l.s.remove(ctx, p)
+	p = PlanCleanup(st, inv)
+	mounted, err = l.s.remove(ctx, p)
+	return p, mounted, err
 }
 
-func (s *Sysroot) remove(ctx context.Context, p CleanupPlan) error {
+func (s *Sysroot) remove(ctx context.Context, p CleanupPlan) (mounted []string, err error) {
 	for _, name := range p.BootPaths {
 		if err := s.boot.RemoveAll(name); err != nil {
-			return err
+			return nil, err
 		}
 		if err := failpoint.Hit("deploy.cleanup-boot"); err != nil {
-			return err
+			return nil, err
 		}
 	}
 	for _, name := range p.Paths {
 		if err := ctx.Err(); err != nil {
-			return err
+			return mounted, err
 		}
-		if err := s.dir.RemoveAll(name); err != nil {
-			return err
+		err := s.dir.RemoveAll(name)
+		if errors.Is(err, fsx.ErrCrossesMount) {
+			// Somebody works in an old tree, which must not keep the rest from going.
+			s.log.Warn("something is mounted in a tree that is not needed any more", "path", name, "error", err)
+			mounted, err = append(mounted, name), nil
+		}
+		if err != nil {
+			return mounted, err
 		}
 		if err := failpoint.Hit("deploy.cleanup-path"); err != nil {
-			return err
+			return mounted, err
 		}
 	}
+	return mounted, s.removeRefs(ctx, p)
+}
+
+func (s *Sysroot) removeRefs(ctx context.Context, p CleanupPlan) error {
 	if len(p.Refs) == 0 {
 		return nil
 	}
