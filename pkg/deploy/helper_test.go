@@ -59,8 +59,24 @@ type box struct {
 
 func newBox(t testing.TB, init InitOptions) *box {
 	t.Helper()
+	return newBoxIn(t, init, t.TempDir())
+}
+
+// newSmallBox is a scratch sysroot on a filesystem of its own.
+func newSmallBox(t *testing.T, init InitOptions, size string) *box {
+	t.Helper()
 	testutil.Root(t, "a bare repository needs root")
 	root := t.TempDir()
+	if out, err := exec.Command("mount", "-t", "tmpfs", "-o", "size="+size, "tmpfs", root).CombinedOutput(); err != nil {
+		t.Skipf("mounting is not possible here: %v %s", err, out)
+	}
+	t.Cleanup(func() { _ = exec.Command("umount", "-l", root).Run() })
+	return newBoxIn(t, init, root)
+}
+
+func newBoxIn(t testing.TB, init InitOptions, root string) *box {
+	t.Helper()
+	testutil.Root(t, "a bare repository needs root")
 	for _, d := range []string{"sysroot", "run"} {
 		testutil.Must(t, os.Mkdir(filepath.Join(root, d), 0o755))
 	}

@@ -13,6 +13,7 @@ import (
 type Preview struct {
 	Etc    EtcReport `json:"etc"`
 	Boot   BootSpace `json:"boot"`
+	Disk   DiskSpace `json:"disk"`
 	Kernel string    `json:"kernel"` // its version
 }
 
@@ -55,32 +56,36 @@ func (s *Sysroot) preview(ctx context.Context, req Request) (Preview, error) {
 	if _, p.Boot, err = s.fitOrder(st, next, k.size(), merge, req.Retention); err != nil {
 		return p, err
 	}
-	p.Etc, err = s.previewEtc(ctx, t, req)
+	var sizes etcSizes
+	if p.Etc, sizes, err = s.previewEtc(ctx, t, req); err != nil {
+		return p, err
+	}
+	p.Disk, err = s.diskSpace(t, p, sizes)
 	return p, err
 }
 
-func (s *Sysroot) previewEtc(ctx context.Context, t repoTree, req Request) (EtcReport, error) {
-	if req.Merge == nil {
-		return EtcReport{}, nil
-	}
+func (s *Sysroot) previewEtc(ctx context.Context, t repoTree, req Request) (EtcReport, etcSizes, error) {
 	next, err := t.etcSnapshot(ctx)
-	if err != nil {
-		return EtcReport{}, err
+	sizes := etcSizes{defaults: next.snap}
+	if err != nil || req.Merge == nil {
+		return EtcReport{}, sizes, err
 	}
 	e, err := s.OpenEtc(*req.Merge)
 	if err != nil {
-		return EtcReport{}, err
+		return EtcReport{}, sizes, err
 	}
 	defer func() { _ = e.Close() }()
 	trees := []etcmerge.Tree{{Dir: e.Defaults}, {Dir: e.Live}, {Snapshot: next.snap}}
 	for i, t := range trees[:2] {
 		if trees[i].Snapshot, err = etcmerge.Scan(ctx, t.Dir); err != nil {
-			return EtcReport{}, err
+			return EtcReport{}, sizes, err
 		}
 	}
 	if err := etcmerge.Hash(ctx, trees...); err != nil {
-		return EtcReport{}, err
+		return EtcReport{}, sizes, err
 	}
-	changes := req.Etc.Plan(trees[0].Snapshot, trees[1].Snapshot, next.snap)
-	return newEtcReport(ctx, changes, etcmerge.FromDir(e.Live), next)
+	sizes.current = trees[1].Snapshot
+	changes := req.Etc.Plan(trees[0].Snapshot, sizes.current, next.snap)
+	rep, err := newEtcReport(ctx, changes, etcmerge.FromDir(e.Live), next)
+	return rep, sizes, err
 }

@@ -31,8 +31,8 @@ func (b BootSpace) FitsInSteps() bool { return b.Need <= b.Free+b.Reclaimable }
 type BootSpaceError struct{ BootSpace }
 
 func (e *BootSpaceError) Error() string {
-	return fmt.Sprintf("%v: %d bytes needed, %d free, %d in kernels that the new boot order drops",
-		ErrBootSpace, e.Need, e.Free, e.Reclaimable)
+	return fmt.Sprintf("%v: %d bytes are missing (%d needed, %d free, %d in kernels that the new boot order drops); unpin or undeploy what is not needed",
+		ErrBootSpace, e.Need-e.Free-e.Reclaimable, e.Need, e.Free, e.Reclaimable)
 }
 
 // Unwrap makes errors.Is(err, ErrBootSpace) hold.

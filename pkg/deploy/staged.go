@@ -38,9 +38,8 @@ type StageResult struct {
 
 // Stage makes a new deployment that becomes the default at shutdown, by
 // FinalizeStaged. A previous staged deployment is replaced. What would make
-// finalisation fail is checked first: nothing is written if the kernels cannot
-// fit into /boot (ErrBootSpace), or with FailOnConflict if the /etc merge has
-// conflicts.
+// finalisation fail is checked first, by Preflight: nothing is written then, and
+// the preview is in the result all the same.
 func (l *Locked) Stage(ctx context.Context, req Request, o StageOptions) (StageResult, error) {
 	res, err := l.stage(ctx, req, o)
 	if err != nil {
@@ -62,11 +61,8 @@ func (l *Locked) stage(ctx context.Context, req Request, o StageOptions) (StageR
 	if res.Preview, err = s.Preview(ctx, req); err != nil {
 		return res, err
 	}
-	if err := res.Preview.Etc.check(req.FailOnConflict); err != nil {
+	if err := l.Preflight(ctx, res.Preview, req.FailOnConflict); err != nil {
 		return res, err
-	}
-	if !res.Preview.Boot.FitsInSteps() {
-		return res, &BootSpaceError{res.Preview.Boot}
 	}
 	d, err := s.prepare(ctx, req)
 	if err != nil {

@@ -30,6 +30,9 @@ type State struct {
 	// FinalizeFailure tells why the last staged deployment did not become the
 	// default at shutdown; empty if it did.
 	FinalizeFailure string `json:"finalizeFailure,omitempty"`
+	// BootProblem tells that a place that the boot loader reads is not mounted in the
+	// running system, so that nothing can be deployed.
+	BootProblem string `json:"bootProblem,omitempty"`
 	// Broken are ostree entries of the boot menu that lead to no deployment.
 	Broken []BrokenEntry `json:"broken,omitempty"`
 
@@ -132,7 +135,9 @@ func (s *Sysroot) load(ctx context.Context) (State, error) {
 	for i := range st.Deployments {
 		st.Deployments[i].Index = i
 	}
-	return st, s.markBooted(&st)
+	err = s.markBooted(&st)
+	st.BootProblem = s.bootProblem(st)
+	return st, err
 }
 
 // subversion reads S from the link ostree/boot.V -> boot.V.S, 0 where there is none.

@@ -1,0 +1,217 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package deploy
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"path"
+	"slices"
+	"strings"
+
+	"github.com/hostctl/hostctl/internal/fsx"
+	"github.com/hostctl/hostctl/pkg/bootloader"
+	"github.com/hostctl/hostctl/pkg/etcmerge"
+	"github.com/hostctl/hostctl/pkg/ostree"
+)
+
+// Preflight tells whether a deployment could be made and finalised, from its preview:
+// what would fail at shutdown fails here, before anything is written. ErrBootMissing,
+// ErrReadOnly, bootloader.ErrForeignConfig, ErrBootSpace, ErrDiskSpace or, if asked,
+// ErrEtcConflict.
+func (l *Locked) Preflight(ctx context.Context, p Preview, failOnConflict bool) error {
+	s := l.s
+	st, err := s.Load(ctx)
+	if err != nil {
+		return err
+	}
+	if st.BootProblem != "" {
+		return fmt.Errorf("%w: %s", ErrBootMissing, st.BootProblem)
+	}
+	if err := s.checkWritable(); err != nil {
+		return err
+	}
+	kind, backend, err := s.backend(ctx)
+	if err != nil {
+		return err
+	}
+	if err := bootloader.Check(ctx, backend, s.boot); err != nil {
+		return fmt.Errorf("check boot loader %s: %w", kind, err)
+	}
+	if !p.Boot.FitsInSteps() {
+		return &BootSpaceError{p.Boot}
+	}
+	if !p.Disk.Fits() {
+		return &DiskSpaceError{p.Disk}
+	}
+	return p.Etc.check(failOnConflict)
+}
+
+func (s *Sysroot) checkWritable() error {
+	for _, d := range []*fsx.Dir{s.boot, s.dir} {
+		ro, err := d.ReadOnly()
+		if err != nil {
+			return err
+		}
+		if ro {
+			return fmt.Errorf("%s: %w: the kernel may have made it so after an error of the disk (see dmesg); mount it read-write", d.Path(), ErrReadOnly)
+		}
+	}
+	return nil
+}
+
+const maxFstab = 1 << 20
+
+// bootProblem tells what of the places that a boot loader reads is not mounted in the
+// running system: what was written to the directory behind would never be booted.
+func (s *Sysroot) bootProblem(st State) string {
+	if s.o.Root == nil {
+		return ""
+	}
+	data, err := s.o.Root.ReadFileInRoot("etc/fstab", maxFstab)
+	if err == nil {
+		for _, at := range bootMounts(string(data)) {
+			if ok, err := isMount(s.o.Root, at); err == nil && !ok {
+				return fmt.Sprintf("/etc/fstab has a filesystem at /%s, which is not mounted: run \"mount /%s\"", at, at)
+			}
+		}
+	}
+	if _, ok := st.Booted(); !ok && !st.hasLoader && len(st.Deployments) == 0 {
+		return "/boot/loader is missing, from which this system was booted: is the filesystem of /boot mounted?"
+	}
+	return ""
+}
+
+// bootMounts lists the mount points of boot loaders, without the first slash, that an
+// fstab wants mounted at boot.
+func bootMounts(fstab string) []string {
+	var out []string
+	for line := range strings.Lines(fstab) {
+		f := strings.Fields(line)
+		if len(f) < 4 || strings.HasPrefix(f[0], "#") {
+			continue
+		}
+		at := strings.Trim(path.Clean(f[1]), "/")
+		options := strings.Split(f[3], ",")
+		if !slices.Contains([]string{"boot", "efi", "boot/efi"}, at) ||
+			slices.ContainsFunc([]string{"noauto", "nofail", "bind", "rbind", "x-systemd.automount"}, func(o string) bool { return slices.Contains(options, o) }) {
+			continue
+		}
+		out = append(out, at)
+	}
+	return out
+}
+
+func isMount(root *fsx.Dir, at string) (bool, error) {
+	a, err := root.Lstat(at)
+	if errors.Is(err, fs.ErrNotExist) {
+		return false, nil
+	}
+	if err != nil || a.IsSymlink() {
+		return true, err
+	}
+	b, err := root.Lstat(path.Dir(at))
+	return a.Dev != b.Dev, err
+}
+
+// diskMargin is what links, refs and the origin may take, in bytes.
+const diskMargin = 4 << 20
+
+// DiskSpace says what a checkout and its /etc take of the sysroot's filesystem, in
+// bytes; the files of a checkout are links to objects that are there.
+type DiskSpace struct {
+	Need int64 `json:"need"` // with a margin, and with the kernels if /boot is on it
+	Free int64 `json:"free"`
+}
+
+// Fits reports that there is room.
+func (d DiskSpace) Fits() bool { return d.Need <= d.Free }
+
+// DiskSpaceError is ErrDiskSpace with the numbers.
+type DiskSpaceError struct{ DiskSpace }
+
+func (e *DiskSpaceError) Error() string {
+	return fmt.Sprintf("%v: %d bytes are missing (%d needed, %d free); \"hostctl cleanup\" and \"hostctl undeploy\" make room", ErrDiskSpace, e.Need-e.Free, e.Need, e.Free)
+}
+
+// Unwrap makes errors.Is(err, ErrDiskSpace) hold.
+func (e *DiskSpaceError) Unwrap() error { return ErrDiskSpace }
+
+func (s *Sysroot) diskSpace(t repoTree, p Preview, sizes etcSizes) (DiskSpace, error) {
+	free, _, err := s.dir.FreeSpace()
+	if err != nil {
+		return DiskSpace{}, err
+	}
+	block, err := s.dir.BlockSize()
+	if err != nil {
+		return DiskSpace{}, err
+	}
+	c := counter{repo: s.repo, block: max(block, 1), seen: map[ostree.Checksum]int64{}}
+	root, err := t.lookup(".")
+	if err != nil {
+		return DiskSpace{}, err
+	}
+	dirs, err := c.directories(root.Tree, 0)
+	if err != nil {
+		return DiskSpace{}, err
+	}
+	d := DiskSpace{Free: int64(free), Need: dirs + diskMargin}
+	for _, n := range sizes.defaults {
+		d.Need += c.blocks(n.Size)
+	}
+	for _, ch := range p.Etc.Changes {
+		if ch.Op == etcmerge.OpCopy {
+			d.Need += c.blocks(sizes.current[ch.Path].Size)
+		}
+	}
+	if own, err := s.bootIsMount(); err != nil {
+		return d, err
+	} else if !own {
+		d.Need += max(p.Boot.Need, 0)
+	}
+	return d, nil
+}
+
+// etcSizes are the snapshots that tell what /etc takes.
+type etcSizes struct{ defaults, current etcmerge.Snapshot }
+
+// counter adds up what the directories of a commit take; equal ones are read once.
+type counter struct {
+	repo  *ostree.Repo
+	block int64
+	seen  map[ostree.Checksum]int64
+}
+
+func (c counter) blocks(n int64) int64 { return (n + c.block - 1) / c.block * c.block }
+
+func (c counter) directories(tree ostree.Checksum, depth int) (int64, error) {
+	if n, ok := c.seen[tree]; ok {
+		return n, nil
+	}
+	if depth > 512 {
+		return 0, fmt.Errorf("%w: nested too deep", ErrInvalidCommit)
+	}
+	dt, err := c.repo.LoadDirTree(tree)
+	if err != nil {
+		return 0, err
+	}
+	own := int64(1)
+	const entry = 12 // of a directory of ext4, beside the name
+	for _, f := range dt.Files {
+		own += int64(len(f.Name)) + entry
+	}
+	total := int64(0)
+	for _, d := range dt.Dirs {
+		own += int64(len(d.Name)) + entry
+		n, err := c.directories(d.Tree, depth+1)
+		if err != nil {
+			return 0, err
+		}
+		total += n
+	}
+	total += c.blocks(own)
+	c.seen[tree] = total
+	return total, nil
+}
