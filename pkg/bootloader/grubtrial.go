@@ -170,6 +170,9 @@ func (grub2) Tries(_ context.Context, boot *fsx.Dir) (left, done int, counting b
 // What changes is in the first sector, which is written whole or not at all.
 func (grub2) Bless(_ context.Context, boot *fsx.Dir) error {
 	name, env, err := activeEnv(boot)
+	if errors.Is(err, ErrBadEnvironment) {
+		env, err = grubEnv{{envCounter, "0"}}, nil // whatever it said, it is over
+	}
 	if err != nil || env == nil {
 		return err
 	}

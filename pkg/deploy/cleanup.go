@@ -195,7 +195,8 @@ func (s *Sysroot) findLinks(inv *Inventory) error {
 		case "boot.0", "boot.1", "boot.0.0", "boot.0.1", "boot.1.0", "boot.1.1":
 			inv.BootLinks = append(inv.BootLinks, e.Name)
 		}
-		if strings.HasPrefix(e.Name, ".tmp-boot.") { // an atomic replacement that a crash cut short
+		// An atomic replacement that a crash cut short.
+		if strings.HasPrefix(e.Name, ".tmp-boot.") || strings.HasPrefix(e.Name, ".tmp-hostctl-boots-") {
 			inv.BootLinks = append(inv.BootLinks, e.Name)
 		}
 	}

@@ -39,6 +39,8 @@ type Deployment struct {
 	EtcPolicy *etcmerge.Policy `json:"etcPolicy,omitempty"`
 	// Unlocked is how /usr was made writable; "" means that it was not.
 	Unlocked UnlockMode `json:"unlocked,omitempty"`
+	// BootedWell tells that a boot of it was found good.
+	BootedWell bool `json:"bootedWell,omitempty"`
 
 	// overlays are checksums of overlay initrds, or initrd lines of other forms;
 	// extra are unknown BLS keys. Another tool's are kept as they are.

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/hostctl/hostctl/internal/failpoint"
+	"github.com/hostctl/hostctl/pkg/bootloader"
 	"github.com/hostctl/hostctl/pkg/bootloader/bls"
 	"github.com/hostctl/hostctl/pkg/etcmerge"
 	"github.com/hostctl/hostctl/pkg/ostree"
@@ -28,6 +29,8 @@ const (
 type StageOptions struct {
 	// Locked keeps FinalizeStaged from acting until Unlock.
 	Locked bool
+	// Tries makes the deployment one on trial, see Sysroot.Tries; 0: it is none.
+	Tries int
 }
 
 // StageResult tells what was staged and what finalising it will do.
@@ -77,7 +80,7 @@ func (l *Locked) stage(ctx context.Context, req Request, o StageOptions) (StageR
 	if err := failpoint.Hit("deploy.stage-synced"); err != nil {
 		return res, err
 	}
-	data, err := encodeStaged(stagedRecord{target: d, merge: merge, locked: o.Locked, etc: req.Etc, retention: req.Retention})
+	data, err := encodeStaged(stagedRecord{target: d, merge: merge, locked: o.Locked, tries: o.Tries, etc: req.Etc, retention: req.Retention})
 	if err != nil {
 		return res, err
 	}
@@ -178,6 +181,7 @@ type stagedRecord struct {
 	target Deployment
 	merge  *Deployment // identity only
 	locked bool
+	tries  int
 
 	etc       etcmerge.Policy
 	retention Retention // Older and MaxAge
@@ -210,6 +214,9 @@ func encodeStaged(r stagedRecord) ([]byte, error) {
 	}
 	if r.locked {
 		g.Set("locked", gvariant.Bool(true))
+	}
+	if r.tries > 0 {
+		g.Set("hostctl-tries", gvariant.Uint32(uint32(r.tries)))
 	}
 	r.encodePolicy(&g)
 	return g.Marshal()
@@ -258,6 +265,10 @@ func decodeStaged(data []byte) (*stagedRecord, error) {
 	r.target.Kargs = ownKargs(kargs) // libostree leaves the merge deployment's ostree= in
 	r.target.overlays, _ = g.Strings("overlay-initrds")
 	r.locked, _ = g.Bool("locked")
+	if v, ok := g.Get("hostctl-tries"); ok {
+		n, _ := v.Uint32()
+		r.tries = int(min(n, bootloader.MaxTries))
+	}
 	if err := r.decodePolicy(g); err != nil {
 		return nil, err
 	}
@@ -379,6 +390,9 @@ func (l *Locked) finalize(ctx context.Context, rec stagedRecord, r Retention) (F
 	}
 	order, err := l.s.OrderFor(st, res.Deployment, merge, rec.retain(r))
 	if err != nil {
+		return res, err
+	}
+	if err := l.BeginTrial(ctx, res.Deployment, rec.tries); err != nil {
 		return res, err
 	}
 	res.Write, err = l.Write(ctx, order)

@@ -35,7 +35,12 @@ type State struct {
 	BootProblem string `json:"bootProblem,omitempty"`
 	// Broken are ostree entries of the boot menu that lead to no deployment.
 	Broken []BrokenEntry `json:"broken,omitempty"`
+	// Trial is set while the default deployment has not proved good, and Blocked
+	// lists the commits that did not.
+	Trial   *Trial    `json:"trial,omitempty"`
+	Blocked []Blocked `json:"blocked,omitempty"`
 
+	good      []string // FullName of what booted well, the latest first
 	foreign   []bootloader.Entry
 	hasLoader bool // /boot/loader exists
 }
@@ -135,6 +140,9 @@ func (s *Sysroot) load(ctx context.Context) (State, error) {
 	for i := range st.Deployments {
 		st.Deployments[i].Index = i
 	}
+	if err := s.loadTrial(ctx, &st); err != nil {
+		return st, err
+	}
 	err = s.markBooted(&st)
 	st.BootProblem = s.bootProblem(st)
 	return st, err
@@ -219,6 +227,9 @@ func (s *Sysroot) fromEntry(e bootloader.Entry) (Deployment, error) {
 func ownKargs(k bls.Kargs) bls.Kargs {
 	out := bls.Kargs{}
 	for _, a := range k.Without("ostree") {
+		if a == bootloader.TrialMark {
+			break
+		}
 		if !strings.HasPrefix(a, "init=/ostree/boot.") {
 			out = append(out, a)
 		}

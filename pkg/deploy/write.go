@@ -67,7 +67,11 @@ func (l *Locked) write(ctx context.Context, st State, order []Deployment) (Write
 	if err != nil {
 		return WriteResult{}, err
 	}
-	if sameMenu(st, order, titles) {
+	tries, fresh, err := s.planTries(ctx, st, order)
+	if err != nil {
+		return WriteResult{}, err
+	}
+	if !fresh && sameMenu(st, order, titles) {
 		g := generation{State: st, version: st.BootVersion, subversion: 1 - st.Subversion, order: order}
 		return g.result(""), s.swapLinks(ctx, g)
 	}
@@ -78,7 +82,7 @@ func (l *Locked) write(ctx context.Context, st State, order []Deployment) (Write
 	if st, err = s.Load(ctx); err != nil {
 		return WriteResult{}, err
 	}
-	g := generation{State: st, version: 1 - st.BootVersion, order: order}
+	g := generation{State: st, version: 1 - st.BootVersion, order: order, tries: tries}
 	// The other subversion than the one left over, if one is; a link that names
 	// neither is replaced all the same.
 	left, _ := s.subversion(g.version)
@@ -92,6 +96,7 @@ type generation struct {
 	State               // what is in force now
 	version, subversion int
 	order               []Deployment
+	tries               int // of the first of order, see bootloader.Menu
 }
 
 func (g generation) result(kind bootloader.Kind) WriteResult {
@@ -260,6 +265,7 @@ func (s *Sysroot) swapMenu(ctx context.Context, g generation, titles []string) (
 	if err != nil {
 		return kind, err
 	}
+	menu.Tries = g.tries
 	if err := bootloader.WriteMenu(s.boot, s.sw, menu); err != nil {
 		return kind, err
 	}

@@ -47,7 +47,11 @@ type Options struct {
 	// Kargs changes the kernel arguments; nil leaves them.
 	Kargs     func(bls.Kargs) (bls.Kargs, error)
 	Retention deploy.Retention
-	NoCleanup bool // leave what the change made superfluous
+	// Tries is how often a new deployment is booted before the one before it comes
+	// again, see deploy.Sysroot.Tries; 0: as configured, negative: no trial.
+	Tries        int
+	AllowBlocked bool // take a commit that failed its trial, too
+	NoCleanup    bool // leave what the change made superfluous
 
 	Trust    pull.TrustOptions // where keys are looked for, beside those of the remote
 	Network  pull.Network
@@ -71,6 +75,8 @@ type Result struct {
 	Current   Commit `json:"current"` // of the deployment that would boot next, or is staged
 	New       Commit `json:"new"`
 	Unchanged bool   `json:"unchanged"` // there is nothing to do
+	// Blocked is set where New failed a trial here and is not taken for that.
+	Blocked *deploy.Blocked `json:"blocked,omitempty"`
 	// Packages is nil where a commit lacks a package list.
 	Packages *pkglist.Diff `json:"packages,omitempty"`
 

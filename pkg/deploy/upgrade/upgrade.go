@@ -47,6 +47,7 @@ func Check(ctx context.Context, s *deploy.Sysroot, o Options) (Result, error) {
 	if err != nil {
 		return j.res, fmt.Errorf("check for an upgrade: %w", err)
 	}
+	j.refuse(commit)
 	return j.res, nil
 }
 
@@ -61,6 +62,9 @@ func Upgrade(ctx context.Context, s *deploy.Sysroot, o Options) (Result, error) 
 		}
 		// A hold at one commit ends with a wish for the newest.
 		j.origin = j.origin.WithOverrideCommit(ostree.Checksum{})
+		if refused, err := j.refuseEarly(ctx); refused || err != nil {
+			return j, err
+		}
 		commit, err := j.pull(ctx, pull.Request{Refs: []string{j.ref}, TimestampCheck: true})
 		if err != nil {
 			return j, err
@@ -92,7 +96,7 @@ func Rebase(ctx context.Context, s *deploy.Sysroot, spec string, o Options) (Res
 // checksum, or a version, which is searched from the newest commit backwards.
 // The origin records the commit; the next Upgrade leaves it.
 func DeployRevision(ctx context.Context, s *deploy.Sysroot, revision string, o Options) (Result, error) {
-	o.AllowDowngrade = true
+	o.AllowDowngrade, o.AllowBlocked = true, true
 	return locked(ctx, s, "deploy "+revision, func(l *deploy.Locked) (*job, error) {
 		j, err := start(ctx, s, o, "")
 		if err != nil {
@@ -240,6 +244,9 @@ func (j *job) apply(ctx context.Context, l *deploy.Locked, commit ostree.Checksu
 	if err := j.compare(commit); err != nil {
 		return err
 	}
+	if j.refuse(commit) {
+		return nil
+	}
 	req := deploy.Request{Stateroot: j.stateroot, Commit: commit, Origin: j.origin, Kargs: j.from.Kargs, KargsFrom: &j.from, FailOnConflict: j.o.FailOnConflict}
 	if j.o.Kargs != nil {
 		var err error
@@ -268,6 +275,31 @@ func (j *job) apply(ctx context.Context, l *deploy.Locked, commit ostree.Checksu
 	return err
 }
 
+// refuse tells, also in the result, that commit is blocked.
+func (j *job) refuse(commit ostree.Checksum) bool {
+	b, blocked := j.st.BlockOf(commit)
+	if !blocked || j.o.AllowBlocked || j.res.Unchanged {
+		return false
+	}
+	j.res.Unchanged, j.res.Blocked = true, &b
+	return true
+}
+
+// refuseEarly is refuse for the newest commit, before anything but that is fetched.
+func (j *job) refuseEarly(ctx context.Context) (bool, error) {
+	if len(j.st.Blocked) == 0 || j.o.AllowBlocked {
+		return false, nil
+	}
+	commit, err := j.pull(ctx, pull.Request{Refs: []string{j.ref}, CommitMetadataOnly: true, TimestampCheck: true})
+	if err != nil {
+		return false, err
+	}
+	if err := j.compare(commit); err != nil {
+		return false, err
+	}
+	return j.refuse(commit), nil
+}
+
 // follow records a changed origin in the deployment that has the wanted commit
 // already: nothing is to be deployed for it.
 func (j *job) follow(ctx context.Context, l *deploy.Locked) error {
@@ -286,7 +318,11 @@ func discard(ctx context.Context, l *deploy.Locked, cause error) error {
 }
 
 func (j *job) stage(ctx context.Context, l *deploy.Locked, req deploy.Request) error {
-	res, err := l.Stage(ctx, req, deploy.StageOptions{Locked: j.o.Locked})
+	tries, err := j.s.Tries(j.st, req.Commit, j.o.Tries)
+	if err != nil {
+		return err
+	}
+	res, err := l.Stage(ctx, req, deploy.StageOptions{Locked: j.o.Locked, Tries: tries})
 	j.res.Etc, j.res.Boot = res.Preview.Etc, &res.Preview.Boot
 	if err != nil {
 		return err
@@ -304,6 +340,10 @@ func (j *job) deploy(ctx context.Context, l *deploy.Locked, req deploy.Request) 
 	if !p.Boot.FitsInSteps() {
 		return &deploy.BootSpaceError{BootSpace: p.Boot}
 	}
+	tries, err := j.s.Tries(j.st, req.Commit, j.o.Tries)
+	if err != nil {
+		return err
+	}
 	d, etc, err := l.Deploy(ctx, req)
 	if err != nil {
 		return err
@@ -312,6 +352,9 @@ func (j *job) deploy(ctx context.Context, l *deploy.Locked, req deploy.Request) 
 	var merge *deploy.Deployment
 	if m, ok := j.st.Merge(j.stateroot); ok {
 		merge = &m
+	}
+	if err := l.BeginTrial(ctx, d, tries); err != nil {
+		return err
 	}
 	if _, err := l.Write(ctx, j.o.Retention.Order(j.st, d, merge)); err != nil {
 		return err
