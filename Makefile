@@ -39,12 +39,13 @@ install:
 	install -Dm0755 $(B)/hostctl $(DESTDIR)$(PREFIX)/bin/hostctl
 	install -Dm0755 $(B)/hostctl-prepare-root $(DESTDIR)$(PREFIX)/lib/hostctl/hostctl-prepare-root
 	for f in dist/dracut/50hostctl/*; do install -Dm0755 $$f $(DESTDIR)$(PREFIX)/lib/dracut/modules.d/50hostctl/$${f##*/}; done
-	for f in dist/systemd/*.service dist/systemd/*.path; do install -Dm0644 $$f $(DESTDIR)$(PREFIX)/lib/systemd/system/$${f##*/}; done
+	for f in dist/systemd/*.service dist/systemd/*.path dist/systemd/*.timer; do install -Dm0644 $$f $(DESTDIR)$(PREFIX)/lib/systemd/system/$${f##*/}; done
 	for f in dist/systemd/*.preset; do install -Dm0644 $$f $(DESTDIR)$(PREFIX)/lib/systemd/system-preset/$${f##*/}; done
 	install -Dm0644 dist/dbus/org.projectatomic.rpmostree1.conf $(DESTDIR)$(PREFIX)/share/dbus-1/system.d/org.projectatomic.rpmostree1.conf
 	install -Dm0644 dist/dbus/org.projectatomic.rpmostree1.service $(DESTDIR)$(PREFIX)/share/dbus-1/system-services/org.projectatomic.rpmostree1.service
 	install -Dm0644 dist/systemd/hostctl.tmpfiles.conf $(DESTDIR)$(PREFIX)/lib/tmpfiles.d/hostctl.conf
 	install -Dm0644 dist/dracut/prepare-root.conf $(DESTDIR)$(PREFIX)/lib/ostree/prepare-root.conf
+	for d in check/required.d check/wanted.d green.d red.d; do mkdir -p $(DESTDIR)/etc/greenboot/$$d $(DESTDIR)$(PREFIX)/lib/greenboot/$$d; done
 	mkdir -p $(DESTDIR)$(PREFIX)/share/man/man8
 	$(B)/hostctl internal man $(DESTDIR)$(PREFIX)/share/man/man8
 	$(call completions,hostctl)

@@ -30,6 +30,7 @@ func (a *app) internalCmd() *cobra.Command {
 		a.daemonCmd(),
 		cli.ManCmd(),
 	)
+	cmd.AddCommand(a.bootCmds()...)
 	return cmd
 }
 

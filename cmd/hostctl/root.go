@@ -36,7 +36,7 @@ type app struct {
 // codes is the table from errors to exit statuses; help prints the same rows.
 func codes() []ui.Code {
 	return append(ui.Codes(ostree.ErrNoSpace, deploy.ErrBootSpace),
-		ui.Code{Status: 5, Meaning: "the machine has no such deployment, or none to roll back to", Is: []error{deploy.ErrNoDeployment, deploy.ErrNoRollback, deploy.ErrNotSysroot}},
+		ui.Code{Status: 5, Meaning: "the machine has no such deployment, or none to roll back to", Is: []error{deploy.ErrNoDeployment, deploy.ErrNoRollback, deploy.ErrNotSysroot, deploy.ErrNotBlocked}},
 		ui.Code{Status: 77, Meaning: "nothing changed (with --unchanged-exit-77)", Is: []error{errUnchanged}})
 }
 
@@ -54,7 +54,9 @@ beside the running one and boots into it at the next restart. /etc keeps your
 changes, /var is never touched, and the tree before stays for a rollback.`,
 	}, codes())
 	cmd.PersistentFlags().StringVar(&a.sysroot, "sysroot", "/", "root of the system to work on; a folder other than / is changed at once, not staged")
-	cmd.AddCommand(a.statusCmd(), a.upgradeCmd(), a.rollbackCmd(), a.deployCmd(), a.rebaseCmd(), a.kargsCmd(), a.pinCmd(), a.undeployCmd(), a.setDefaultCmd(), a.unlockCmd(), a.cleanupCmd(), a.configDiffCmd(), a.configResetCmd(), a.fsckCmd(), a.installCmd(), ostreecli.Command(), a.internalCmd())
+	cmd.AddCommand(a.statusCmd(), a.upgradeCmd(), a.rollbackCmd(), a.deployCmd(), a.rebaseCmd(),
+		a.kargsCmd(), a.pinCmd(), a.undeployCmd(), a.setDefaultCmd(), a.unlockCmd(), a.markGoodCmd(), a.unblockCmd(),
+		a.cleanupCmd(), a.configDiffCmd(), a.configResetCmd(), a.fsckCmd(), a.installCmd(), ostreecli.Command(), a.internalCmd())
 	return cmd
 }
 

@@ -87,6 +87,7 @@ func (a *app) printStatus(report stateReport) {
 	for _, b := range st.Broken {
 		fmt.Fprintf(a.Out, "Broken boot entry %s: %s\n", b.File, b.Error)
 	}
+	a.printBlocked(st)
 	if st.FinalizeFailure != "" {
 		fmt.Fprintf(a.Out, "The last staged deployment did not take effect at shutdown: %s\n", strings.TrimSpace(st.FinalizeFailure))
 	}
@@ -119,7 +120,40 @@ func (a *app) printDeployment(st deploy.State, r deploymentReport) {
 	}
 	field("Stateroot", d.Stateroot)
 	field("State", strings.Join(stateWords(st, d), ", "))
+	if def, trial := st.OnTrial(); trial && def.Same(d) {
+		field("Trial", trialText(*st.Trial))
+	}
+	if b, blocked := st.BlockOf(d.Checksum); blocked {
+		field("Failed", b.Reason)
+	}
 	field("Unlocked", string(d.Unlocked))
+}
+
+// trialText says how a trial stands.
+func trialText(t deploy.Trial) string {
+	s := fmt.Sprintf("booted %d of %d times", t.Done, t.Tries)
+	if !t.Counting {
+		s = "the boot loader does not count; only a failed health check leads back"
+	}
+	for _, more := range []string{t.Problem, t.Failure} {
+		if more != "" {
+			s += "; " + more
+		}
+	}
+	return s
+}
+
+func (a *app) printBlocked(st deploy.State) {
+	for _, b := range st.Blocked {
+		name := b.Version
+		if name == "" {
+			name = b.Checksum.String()
+		}
+		fmt.Fprintf(a.Out, "Version %s (%s) is blocked since %s: %s\n", name, b.Checksum, b.Time.UTC().Format(time.RFC3339), b.Reason)
+	}
+	if len(st.Blocked) > 0 {
+		fmt.Fprintln(a.Out, `"hostctl unblock VERSION" lets upgrades take it again.`)
+	}
 }
 
 // stateWords say what a deployment is: booted, staged, pinned, the default, the one to go back to.

@@ -16,7 +16,9 @@ import (
 )
 
 type upgradeFlags struct {
-	check, reboot, asJSON, allowDowngrade, failOnConflict, unchanged77 bool
+	check, reboot, asJSON, allowDowngrade, failOnConflict, unchanged77, allowBlocked bool
+
+	tries int
 }
 
 func (f *upgradeFlags) add(cmd *cobra.Command) {
@@ -24,6 +26,7 @@ func (f *upgradeFlags) add(cmd *cobra.Command) {
 	fl.BoolVarP(&f.reboot, "reboot", "r", false, "restart the machine when it is done")
 	fl.BoolVar(&f.asJSON, "json", false, "print the result as JSON")
 	fl.BoolVar(&f.failOnConflict, "fail-on-etc-conflict", false, "stop where a file of /etc was changed here and in the new tree")
+	fl.IntVar(&f.tries, "tries", 0, "boot the new tree at most so often (1 to 9) until it proves good, then go back; -1: no trial (default: as configured, 3)")
 	fl.BoolVar(&f.unchanged77, "unchanged-exit-77", false, "exit with 77 when there is nothing to do")
 }
 
@@ -42,6 +45,7 @@ system as it was and continues later without receiving anything twice.`,
 	f.add(cmd)
 	cmd.Flags().BoolVar(&f.check, "check", false, "only tell what would be upgraded")
 	cmd.Flags().BoolVar(&f.allowDowngrade, "allow-downgrade", false, "accept a commit that is older than the current one")
+	cmd.Flags().BoolVar(&f.allowBlocked, "allow-blocked", false, "take a version that failed its trial on this host, too")
 	cmd.MarkFlagsMutuallyExclusive("check", "reboot")
 	return cmd
 }
@@ -95,6 +99,7 @@ func (a *app) check(ctx context.Context, f upgradeFlags) error {
 
 func (a *app) upgradeOptions(f upgradeFlags) upgrade.Options {
 	return upgrade.Options{Stage: a.onHost(), AllowDowngrade: f.allowDowngrade, FailOnConflict: f.failOnConflict,
+		Tries: f.tries, AllowBlocked: f.allowBlocked,
 		Trust: cli.Trust(), Progress: a.Progress(), Logger: a.Log()}
 }
 
@@ -123,13 +128,27 @@ func (a *app) change(ctx context.Context, f upgradeFlags, op operation) error {
 }
 
 func (a *app) unchanged(f upgradeFlags, res upgrade.Result) error {
-	if !f.asJSON {
+	switch {
+	case f.asJSON:
+	case res.Blocked != nil:
+		a.printRefused(res)
+	default:
 		fmt.Fprintf(a.Out, "No change: %s is at %s %s\n", res.Refspec, res.Current.Version, res.Current.Checksum)
 	}
 	if f.unchanged77 {
 		return errUnchanged
 	}
 	return nil
+}
+
+// printRefused tells why the newest version is not taken.
+func (a *app) printRefused(res upgrade.Result) {
+	name := res.New.Version
+	if name == "" {
+		name = res.New.Checksum.String()
+	}
+	fmt.Fprintf(a.Out, "No upgrade: version %s failed its trial on this host and is blocked: %s\n", name, res.Blocked.Reason)
+	fmt.Fprintf(a.Out, "Run \"hostctl unblock %s\" or \"hostctl upgrade --allow-blocked\" to try it again.\n", name)
 }
 
 func (a *app) printJSON(v any) error {

@@ -26,6 +26,11 @@ install() {
         [[ -f ${dracutsysrootdir-}$conf ]] && inst_simple "$conf"
     done
     inst_simple "$systemdsystemunitdir/hostctl-prepare-root.service"
+    # Ends a trial that would end in the emergency shell.
+    inst_simple "$systemdsystemunitdir/hostctl-trial-reboot.service"
+    mkdir -p "${initdir}${systemdsystemconfdir}/emergency.target.wants"
+    ln_r "$systemdsystemunitdir/hostctl-trial-reboot.service" \
+        "$systemdsystemconfdir/emergency.target.wants/hostctl-trial-reboot.service"
     mkdir -p "${initdir}${systemdsystemconfdir}/initrd-root-fs.target.wants"
     ln_r "$systemdsystemunitdir/hostctl-prepare-root.service" \
         "$systemdsystemconfdir/initrd-root-fs.target.wants/hostctl-prepare-root.service"

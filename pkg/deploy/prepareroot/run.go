@@ -54,6 +54,9 @@ func ReadState(in Inputs) (State, error) {
 	if err := s.readDeployment(root + "/" + s.Deployment.Path()); err != nil {
 		return State{}, err
 	}
+	if err := checkInit(in.Cmdline, root+"/"+s.Deployment.Path()); err != nil {
+		return State{}, err
+	}
 	return s, s.readTmp(root)
 }
 

@@ -1,0 +1,143 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/hostctl/hostctl/cmd/internal/cli"
+	"github.com/hostctl/hostctl/pkg/deploy"
+)
+
+// bootGoodStamp tells units of this boot that it was found good.
+const bootGoodStamp = "/run/hostctl/boot-good"
+
+// bootCmds are what the units of a boot call, in this order.
+func (a *app) bootCmds() []*cobra.Command {
+	var limit time.Duration
+	check := &cobra.Command{Use: "boot-check", Short: "Run the health checks of this boot", Args: cli.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error { return a.bootCheck(cmd.Context(), limit) }}
+	success := &cobra.Command{Use: "boot-success", Short: "Record that this boot is good", Args: cli.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error { return a.bootSuccess(cmd.Context(), limit) }}
+	var reason string
+	var stay bool
+	failed := &cobra.Command{Use: "boot-failed", Short: "Leave a deployment that does not boot well", Args: cli.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error { return a.bootFailed(cmd.Context(), limit, reason, stay) }}
+	failed.Flags().StringVar(&reason, "reason", "boot-complete.target was not reached", "why, where nothing else is known")
+	failed.Flags().BoolVar(&stay, "no-reboot", false, "only record it")
+	all := []*cobra.Command{check, success, failed}
+	for _, c := range all {
+		c.Flags().DurationVar(&limit, "timeout", 5*time.Minute, "time limit of one script")
+	}
+	return all
+}
+
+// locked runs fn under the sysroot's lock, which an upgrade may hold.
+func (a *app) locked(ctx context.Context, fn func(*deploy.Locked) error) error {
+	return a.withSysroot(true, func(s *deploy.Sysroot) error { return s.WithLock(ctx, fn) })
+}
+
+func (a *app) bootCheck(ctx context.Context, limit time.Duration) error {
+	var plan deploy.BootPlan
+	err := a.locked(ctx, func(l *deploy.Locked) (err error) {
+		if plan, err = l.SettleBoot(ctx); err != nil || plan.Verdict != deploy.BootOnTrial {
+			return err
+		}
+		// Holds if the machine dies in the middle of the checks.
+		return l.NoteFailure(ctx, "the health checks did not end")
+	})
+	if err != nil {
+		return err
+	}
+	if plan.Verdict == deploy.BootFellBack {
+		fmt.Fprintf(a.Out, "Version %s failed its trial and is blocked: %s\n", plan.Failed.Version, plan.Blocked.Reason)
+	}
+	failed, err := a.healthChecks(ctx, limit)
+	if err != nil || failed == nil {
+		return err
+	}
+	if plan.Verdict == deploy.BootOnTrial {
+		note := a.locked(ctx, func(l *deploy.Locked) error { return l.NoteFailure(ctx, failed.Error()) })
+		return errors.Join(failed, note)
+	}
+	return failed
+}
+
+// healthChecks returns the first failure that counts.
+func (a *app) healthChecks(ctx context.Context, limit time.Duration) (failed, err error) {
+	o := deploy.CheckOptions{Timeout: limit, Output: a.Out}
+	required, err := deploy.RunScripts(ctx, deploy.ScriptsRequired, o)
+	if err != nil {
+		return nil, err
+	}
+	wanted, err := deploy.RunScripts(ctx, deploy.ScriptsWanted, o)
+	if err != nil {
+		return nil, err
+	}
+	for _, w := range wanted {
+		fmt.Fprintf(a.Out, "warning: wanted %v\n", w)
+	}
+	if len(required) == 0 {
+		return nil, nil
+	}
+	for _, r := range required[1:] {
+		fmt.Fprintf(a.Out, "also: %v\n", r)
+	}
+	return required[0], nil
+}
+
+func (a *app) bootSuccess(ctx context.Context, limit time.Duration) error {
+	err := a.locked(ctx, func(l *deploy.Locked) error {
+		d, err := l.MarkGood(ctx)
+		if err == nil {
+			fmt.Fprintf(a.Out, "This boot is good: %s %s\n", d.Version, d.Checksum)
+		}
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	if err := os.MkdirAll("/run/hostctl", 0o755); err != nil {
+		return err
+	}
+	if err := os.WriteFile(bootGoodStamp, nil, 0o644); err != nil {
+		return err
+	}
+	return a.runAfter(ctx, deploy.ScriptsGreen, limit)
+}
+
+// runAfter runs scripts whose failure changes nothing.
+func (a *app) runAfter(ctx context.Context, folder string, limit time.Duration) error {
+	failed, err := deploy.RunScripts(ctx, folder, deploy.CheckOptions{Timeout: limit, Output: a.Out})
+	for _, f := range failed {
+		fmt.Fprintf(a.Out, "warning: %v\n", f)
+	}
+	return err
+}
+
+func (a *app) bootFailed(ctx context.Context, limit time.Duration, reason string, stay bool) error {
+	var res deploy.FailResult
+	err := a.locked(ctx, func(l *deploy.Locked) (err error) {
+		res, err = l.FailBoot(ctx, reason)
+		return err
+	})
+	if err != nil || stay {
+		return err
+	}
+	// A script that cannot be run must not keep a trial from ending.
+	scripts := a.runAfter(ctx, deploy.ScriptsRed, limit)
+	if res.Left != nil {
+		fmt.Fprintf(a.Out, "Going back to %s\n", res.Left.Order[0].Version)
+	}
+	if !res.Reboot {
+		fmt.Fprintln(a.Out, "This boot is not good; it is not on trial, so the machine stays as it is.")
+		return scripts
+	}
+	return errors.Join(scripts, a.rebootIf(ctx, true))
+}
