@@ -23,6 +23,7 @@ const (
 	crashOp     = "HOSTCTL_TEST_OP"
 	crashRoot   = "HOSTCTL_TEST_ROOT"
 	crashCommit = "HOSTCTL_TEST_COMMIT"
+	crashBooted = "HOSTCTL_TEST_BOOTED"
 )
 
 func TestMain(m *testing.M) {
@@ -54,7 +55,13 @@ func runOp(ctx context.Context, op string) error {
 	if err != nil {
 		return err
 	}
-	s, err := Open(dir, Options{Run: run, DisableFsync: true})
+	o := Options{Run: run, DisableFsync: true}
+	if name := os.Getenv(crashBooted); name != "" {
+		if o.Root, err = fsx.OpenDir(name); err != nil {
+			return err
+		}
+	}
+	s, err := Open(dir, o)
 	if err != nil {
 		return err
 	}
@@ -82,6 +89,9 @@ func runOp(ctx context.Context, op string) error {
 		case "rollback":
 			_, err := l.Rollback(ctx)
 			return err
+		case "settle":
+			_, err := l.SettleBoot(ctx)
+			return err
 		}
 		return errors.New("unknown operation " + op)
 	})
@@ -93,6 +103,9 @@ func (b *box) child(op string, c ostree.Checksum, failpoints string) (string, er
 	testutil.Must(b.t, err)
 	cmd := exec.Command(exe)
 	cmd.Env = append(os.Environ(), crashOp+"="+op, crashRoot+"="+b.root, crashCommit+"="+c.String(), "HOSTCTL_FAILPOINTS="+failpoints)
+	if b.o.Root != nil {
+		cmd.Env = append(cmd.Env, crashBooted+"="+b.o.Root.Path())
+	}
 	out, err := cmd.CombinedOutput()
 	return string(out), err
 }
@@ -189,7 +202,7 @@ func crashEverywhere(t *testing.T, op string, min int, commit func(b *box, i int
 
 // checkBootable follows every menu entry to its kernel and its tree and verifies
 // the kernel's bytes.
-func checkBootable(t *testing.T, b *box, st State) {
+func checkBootable(t testing.TB, b *box, st State) {
 	t.Helper()
 	for i, d := range st.Written() {
 		data := b.read("boot/loader/entries", fmt.Sprintf("ostree-%d.conf", len(st.Written())-i))
