@@ -115,7 +115,7 @@ bench-compose: setup-bench rpmroot
 
 # A machine in QEMU: boot, upgrade, roll back, be killed twice.
 vm: setup-test rpmroot
-	HOSTCTL_E2E=machine,crash $(GO) test -count=1 -v -timeout 60m ./tests/e2e
+	HOSTCTL_E2E=machine,crash,trial $(GO) test -count=1 -v -timeout 90m ./tests/e2e
 
 # The same machine killed ten times.
 crash-vm: setup-test rpmroot
