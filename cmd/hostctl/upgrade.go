@@ -10,6 +10,8 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/hostctl/hostctl/cmd/internal/cli"
+	"github.com/hostctl/hostctl/internal/ui"
+	"github.com/hostctl/hostctl/pkg/bootloader"
 	"github.com/hostctl/hostctl/pkg/deploy"
 	"github.com/hostctl/hostctl/pkg/deploy/upgrade"
 	"github.com/hostctl/hostctl/pkg/rpmcompose/pkglist"
@@ -27,6 +29,12 @@ func (f *upgradeFlags) add(cmd *cobra.Command) {
 	fl.BoolVar(&f.asJSON, "json", false, "print the result as JSON")
 	fl.BoolVar(&f.failOnConflict, "fail-on-etc-conflict", false, "stop where a file of /etc was changed here and in the new tree")
 	fl.IntVar(&f.tries, "tries", 0, "boot the new tree at most so often (1 to 9) until it proves good, then go back; -1: no trial (default: as configured, 3)")
+	cmd.PreRunE = func(*cobra.Command, []string) error {
+		if f.tries < -1 || f.tries > bootloader.MaxTries {
+			return ui.UsageError{Err: fmt.Errorf("--tries %d is not within 1 and %d, nor -1", f.tries, bootloader.MaxTries)}
+		}
+		return nil
+	}
 	fl.BoolVar(&f.unchanged77, "unchanged-exit-77", false, "exit with 77 when there is nothing to do")
 }
 

@@ -26,8 +26,14 @@ install() {
         [[ -f ${dracutsysrootdir-}$conf ]] && inst_simple "$conf"
     done
     inst_simple "$systemdsystemunitdir/hostctl-prepare-root.service"
-    # Ends a trial that would end in the emergency shell.
+    # Ends a trial that would end in the emergency shell, or where an initramfs has
+    # none and emergency.target cannot be started, nowhere.
     inst_simple "$systemdsystemunitdir/hostctl-trial-reboot.service"
+    local target
+    for target in initrd.target initrd-root-device.target initrd-root-fs.target; do
+        mkdir -p "${initdir}${systemdsystemconfdir}/$target.d"
+        printf '[Unit]\nOnFailure=hostctl-trial-reboot.service\n' >"${initdir}${systemdsystemconfdir}/$target.d/50-hostctl.conf"
+    done
     mkdir -p "${initdir}${systemdsystemconfdir}/emergency.target.wants"
     ln_r "$systemdsystemunitdir/hostctl-trial-reboot.service" \
         "$systemdsystemconfdir/emergency.target.wants/hostctl-trial-reboot.service"
