@@ -331,6 +331,14 @@ func (d *Dir) Readlink(name string) (string, error) {
 	return target, err
 }
 
+// IsFAT reports whether d is on a FAT filesystem, which has no links and no
+// atomic rename.
+func (d *Dir) IsFAT() (bool, error) {
+	fat, err := sys.IsFAT(d.Fd())
+	runtime.KeepAlive(d)
+	return fat, d.wrap("statfs", ".", err)
+}
+
 // BlockSize returns the block size in bytes of d's filesystem.
 func (d *Dir) BlockSize() (int64, error) {
 	n, err := sys.BlockSize(d.Fd())

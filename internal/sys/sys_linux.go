@@ -233,6 +233,13 @@ func Statfs(fd int) (free, total uint64, err error) {
 	return avail * uint64(st.Bsize), st.Blocks * uint64(st.Bsize), nil
 }
 
+// IsFAT reports whether fd is on a FAT filesystem.
+func IsFAT(fd int) (bool, error) {
+	var st unix.Statfs_t
+	err := ignoreEINTR(func() error { return unix.Fstatfs(fd, &st) })
+	return err == nil && st.Type == unix.MSDOS_SUPER_MAGIC, err
+}
+
 // BlockSize returns the block size in bytes of the filesystem of fd.
 func BlockSize(fd int) (int64, error) {
 	var st unix.Statfs_t

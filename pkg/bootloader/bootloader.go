@@ -6,7 +6,8 @@
 // BLS entries, and whatever a boot loader needs that cannot read them. The
 // symbolic link /boot/loader names the generation that counts. A new menu is
 // written completely into the other generation; then one rename of the link, in
-// Switch.Flip, changes the next boot. Nothing else does.
+// Switch.Flip, changes the next boot. Nothing else does. FAT has no links: there
+// one byte of a file names the generation, see FileSwitch.
 package bootloader
 
 import (
@@ -32,6 +33,8 @@ const (
 
 	Syslinux Kind = "syslinux"
 	UBoot    Kind = "uboot"
+	// SystemdBoot always has the layout of FAT, see FileSwitch.
+	SystemdBoot Kind = "systemd-boot"
 )
 
 // Conditions that callers test for.
@@ -42,6 +45,9 @@ var (
 	ErrForeignConfig = errors.New("boot loader configuration does not read /boot/loader")
 	// ErrNotSwitchable reports a /boot/loader that is not the link to loader.0 or loader.1.
 	ErrNotSwitchable = errors.New("/boot/loader is not a link to loader.0 or loader.1")
+	// ErrNoLinks reports a boot loader that can be switched by a symbolic link only,
+	// with /boot on FAT.
+	ErrNoLinks = errors.New("this boot loader needs a /boot with symbolic links, which FAT has not")
 )
 
 // Entry is one menu entry with its file name below entries/.
@@ -107,12 +113,34 @@ type Options struct {
 	// It is run as PROGRAM -o FILE; the entries are in the folder entries beside FILE,
 	// and _OSTREE_GRUB2_BOOTVERSION is V of loader.V. "" means none.
 	Grub2Generator string
+	// ESP is the EFI system partition where that is not /boot: systemd-boot reads
+	// loader.conf there. nil means that it is /boot.
+	ESP *fsx.Dir
+	// EFIVars is /sys/firmware/efi/efivars, whose variables override loader.conf. nil
+	// means that they are not looked at.
+	EFIVars *fsx.Dir
+	// FAT treats /boot as FAT whatever it is on, for a directory that becomes a
+	// FAT image, and for tests.
+	FAT bool
+}
+
+// fat tells whether /boot takes the layout of FAT, see FileSwitch.
+func (o Options) fat(kind Kind, boot *fsx.Dir) (bool, error) {
+	if o.FAT || kind == SystemdBoot {
+		return true, nil
+	}
+	return boot.IsFAT()
 }
 
 // Select returns the backend called kind; "" means Auto.
 func Select(ctx context.Context, kind Kind, boot *fsx.Dir, o Options) (Kind, Backend, error) {
+	fat, err := o.fat(kind, boot)
+	if err != nil {
+		return "", nil, err
+	}
 	// libostree's order.
-	all := []candidate{{Syslinux, syslinux{}}, {GRUB2, grub2{o.Grub2Generator}}, {UBoot, uboot{}}, {None, none{}}}
+	all := []candidate{{Syslinux, syslinux{}}, {GRUB2, grub2{generator: o.Grub2Generator, fat: fat}}, {UBoot, uboot{}},
+		{SystemdBoot, systemdBoot{efivars: o.EFIVars, sw: FileSwitch{esp: o.ESP}, fat: fat}}, {None, none{}}}
 	if kind == "" || kind == Auto {
 		for _, c := range all {
 			ok, err := c.backend.Probe(ctx, boot)
@@ -130,6 +158,29 @@ func Select(ctx context.Context, kind Kind, boot *fsx.Dir, o Options) (Kind, Bac
 		}
 	}
 	return "", nil, fmt.Errorf("%w %q", ErrUnknownKind, kind)
+}
+
+// SelectSwitch returns the switch that goes with the backend of Select.
+// ErrNoLinks where there is none.
+func SelectSwitch(ctx context.Context, kind Kind, boot *fsx.Dir, o Options) (Switch, error) {
+	fat, err := o.fat(kind, boot)
+	if err != nil {
+		return nil, err
+	}
+	if !fat {
+		return LinkSwitch{}, nil
+	}
+	kind, _, err = Select(ctx, kind, boot, o)
+	if err != nil {
+		return nil, err
+	}
+	switch kind {
+	case GRUB2:
+		return FileSwitch{grub: true}, nil
+	case None, SystemdBoot:
+		return FileSwitch{esp: o.ESP}, nil
+	}
+	return nil, fmt.Errorf("select boot switch for %s: %w", kind, ErrNoLinks)
 }
 
 // none is for boot loaders that read BLS entries, and for images whose loader

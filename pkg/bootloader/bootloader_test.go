@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -33,11 +34,13 @@ func bootDir(t *testing.T, files map[string]string) (*fsx.Dir, string) {
 	return testutil.OpenDir(t, root), root
 }
 
-func sampleMenu(version int) Menu {
+func sampleMenu(version int) Menu { return menuFor(LinkSwitch{}, version) }
+
+func menuFor(sw Switch, version int) Menu {
 	return Menu{Version: version, Entries: []Entry{
-		{Name: EntryName(0, 2, ""), Entry: bls.Entry{Title: "It's $new (ostree:0)", Version: "2", Linux: "/ostree/os-b/vmlinuz-2",
+		{Name: NameEntry(sw, version, 0, 2, ""), Entry: bls.Entry{Title: "It's $new (ostree:0)", Version: "2", Linux: "/ostree/os-b/vmlinuz-2",
 			Initrd: []string{"/ostree/os-b/initramfs-2.img", "/ostree/o.img"}, Options: `root=LABEL=x dyndbg="file a +p" 'q $(x) "b=c d"`}},
-		{Name: EntryName(1, 2, "os"), Entry: bls.Entry{Title: "Old (ostree:1)", Version: "1", Linux: "/boot/ostree/os-a/vmlinuz-1"}},
+		{Name: NameEntry(sw, version, 1, 2, "os"), Entry: bls.Entry{Title: "Old (ostree:1)", Version: "1", Linux: "/boot/ostree/os-a/vmlinuz-1"}},
 		{Name: "efi.conf", Entry: bls.Entry{Title: "Firmware"}},
 	}}
 }
@@ -45,67 +48,86 @@ func sampleMenu(version int) Menu {
 // TestSwitch is the contract of Switch and of every Backend.
 func TestSwitch(t *testing.T) {
 	t.Parallel()
-	ctx := context.Background()
-	for kind, stub := range map[Kind]map[string]string{
-		None:  nil,
-		GRUB2: {"grub2/grub.cfg": "source /loader/grub.cfg\n"},
-
-		Syslinux: {"syslinux/syslinux.cfg": "INCLUDE ../loader/syslinux.cfg\n"},
+	grub := map[string]string{"grub2/grub.cfg": "source /loader/grub.cfg\n"}
+	fat := map[string]string{"loader/entries/efi.conf": "title Firmware\n", "loader/loader.conf": "timeout 3"}
+	for name, c := range map[string]struct {
+		kind  Kind
+		files map[string]string
+		o     Options
+	}{
+		"none":         {None, nil, Options{}},
+		"grub2":        {GRUB2, grub, Options{}},
+		"syslinux":     {Syslinux, map[string]string{"syslinux/syslinux.cfg": "INCLUDE ../loader/syslinux.cfg\n"}, Options{}},
+		"systemd-boot": {SystemdBoot, fat, Options{FAT: true}},
+		"none, FAT":    {None, map[string]string{"loader/entries/efi.conf": "title Firmware\n"}, Options{FAT: true}},
+		"grub2, FAT":   {GRUB2, map[string]string{"grub2/grub.cfg": "source /loader/grub.cfg\n", "loader/entries/efi.conf": "title Firmware\n"}, Options{FAT: true}},
 	} {
-		boot, root := bootDir(t, stub)
-		got, backend, err := Select(ctx, Auto, boot, Options{})
-		if err != nil || got != kind {
-			t.Fatalf("Select: %v %v, want %v", err, got, kind)
-		}
-		sw := LinkSwitch{}
-		if v, err := sw.Active(boot); v != -1 || err != nil {
-			t.Fatalf("Active: %d %v", v, err)
-		}
-		for _, v := range []int{1, 0, 1} {
-			m := sampleMenu(v)
-			before, _ := sw.Active(boot)
-			for range 2 { // as after a crash
-				if err := WriteMenu(boot, sw, m); err != nil {
-					t.Fatal(err)
-				}
-				if err := backend.Prepare(ctx, boot, m); err != nil {
-					t.Fatal(err)
-				}
-				if err := sw.Arm(boot, v); err != nil {
-					t.Fatal(err)
-				}
-			}
-			if now, _ := sw.Active(boot); now != before {
-				t.Fatalf("%s: preparing changed the next boot", kind)
-			}
-			if err := sw.Flip(boot, 1-v); err == nil {
-				t.Fatal("flipped to what was not armed")
-			}
-			if err := sw.Flip(boot, v); err != nil {
+		t.Run(name, func(t *testing.T) { contract(t, c.kind, c.files, c.o) })
+	}
+}
+
+func contract(t *testing.T, kind Kind, files map[string]string, o Options) {
+	ctx := t.Context()
+	boot, root := bootDir(t, files)
+	got, backend, err := Select(ctx, Auto, boot, o)
+	if err != nil || got != kind {
+		t.Fatalf("Select: %v %v, want %v", err, got, kind)
+	}
+	sw, err := SelectSwitch(ctx, Auto, boot, o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if v, err := sw.Active(boot); v != -1 || err != nil {
+		t.Fatalf("Active: %d %v", v, err)
+	}
+	for _, v := range []int{1, 0, 1} {
+		m := menuFor(sw, v)
+		before, _ := sw.Active(boot)
+		for range 2 { // as after a crash
+			if err := WriteMenu(boot, sw, m); err != nil {
 				t.Fatal(err)
 			}
-			if now, err := sw.Active(boot); now != v || err != nil {
-				t.Fatalf("Active: %d %v", now, err)
+			if err := backend.Prepare(ctx, boot, m); err != nil {
+				t.Fatal(err)
 			}
-			if err := WriteMenu(boot, sw, m); err == nil {
-				t.Fatal("overwrote the generation in use")
-			}
-			for range 2 {
-				if err := backend.Finish(ctx, boot, m); err != nil {
-					t.Fatal(err)
-				}
-			}
-			entries, foreign, bad, err := ReadMenu(boot, v)
-			if err != nil || len(bad) != 0 {
-				t.Fatalf("%v %v", err, bad)
-			}
-			if d := cmp.Diff(m.Entries, append(entries, foreign...)); d != "" {
-				t.Fatal(d)
+			if err := sw.Arm(boot, v); err != nil {
+				t.Fatal(err)
 			}
 		}
-		if _, err := os.Lstat(filepath.Join(root, "loader.tmp")); !errors.Is(err, os.ErrNotExist) {
+		if now, _ := sw.Active(boot); now != before {
+			t.Fatalf("preparing changed the next boot from %d to %d", before, now)
+		}
+		if err := sw.Flip(boot, 1-v); err == nil {
+			t.Fatal("flipped to what was not armed")
+		}
+		if err := sw.Flip(boot, v); err != nil {
 			t.Fatal(err)
 		}
+		if now, err := sw.Active(boot); now != v || err != nil {
+			t.Fatalf("Active: %d %v", now, err)
+		}
+		if err := WriteMenu(boot, sw, m); err == nil {
+			t.Fatal("overwrote the generation in use")
+		}
+		for range 2 {
+			if err := backend.Finish(ctx, boot, m); err != nil {
+				t.Fatal(err)
+			}
+		}
+		entries, foreign, bad, err := ReadMenu(boot, sw, v)
+		if err != nil || len(bad) != 0 {
+			t.Fatalf("%v %v", err, bad)
+		}
+		if d := cmp.Diff(m.Entries, append(entries, foreign...)); d != "" {
+			t.Fatal(d)
+		}
+		paths, err := MenuPaths(boot, sw)
+		if err != nil || !slices.ContainsFunc(paths, func(p string) bool { return Generation(p) == v }) {
+			t.Fatalf("%v %q", err, paths)
+		}
+	}
+	if _, err := os.Lstat(filepath.Join(root, "loader.tmp")); !errors.Is(err, os.ErrNotExist) {
+		t.Fatal(err)
 	}
 }
 
@@ -136,7 +158,7 @@ func TestReadMenuOrder(t *testing.T) {
 		"loader.0/entries/ostree-3.conf": "title no version\n", "loader.0/entries/ostree-4.conf": "linux a\nlinux b\n",
 		"loader.0/entries/readme": "x", "loader.0/entries/a.conf": "title a\n",
 	})
-	entries, foreign, bad, err := ReadMenu(boot, 0)
+	entries, foreign, bad, err := ReadMenu(boot, LinkSwitch{}, 0)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -184,7 +206,7 @@ func TestGrubStub(t *testing.T) {
 	if ok, err := (grub2{}).Probe(context.Background(), boot); !ok || err != nil {
 		t.Error(ok, err)
 	}
-	if err := checkStubs(boot); err != nil {
+	if err := (grub2{}).checkStubs(boot); err != nil {
 		t.Error(err)
 	}
 }

@@ -25,7 +25,7 @@ func Check(ctx context.Context, b Backend, boot *fsx.Dir) error {
 }
 
 // Check implements checker.
-func (grub2) Check(_ context.Context, boot *fsx.Dir) error { return checkStubs(boot) }
+func (g grub2) Check(_ context.Context, boot *fsx.Dir) error { return g.checkStubs(boot) }
 
 // Check implements checker.
 func (syslinux) Check(_ context.Context, boot *fsx.Dir) error {

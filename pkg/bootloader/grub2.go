@@ -23,7 +23,12 @@ import (
 // GRUB itself opens stays as it is: a stub that loads /loader/grub.cfg through
 // the link (or runs blscfg, or is itself a link to ../loader/grub.cfg), which is
 // why the flip of that one link switches everything.
-type grub2 struct{ generator string }
+type grub2 struct {
+	generator string
+	// fat: entries of both generations lie in one folder, so that blscfg would show
+	// both, and /loader/grub.cfg is the switch, see FileSwitch.
+	fat bool
+}
 
 const maxStub = 1 << 20
 
@@ -40,7 +45,7 @@ func (grub2) Probe(_ context.Context, boot *fsx.Dir) (bool, error) {
 }
 
 func (g grub2) Prepare(ctx context.Context, boot *fsx.Dir, m Menu) error {
-	if err := checkStubs(boot); err != nil {
+	if err := g.checkStubs(boot); err != nil {
 		return err
 	}
 	if g.generator != "" {
@@ -86,10 +91,10 @@ func (grub2) Finish(context.Context, *fsx.Dir, Menu) error { return nil }
 // checkStubs requires that one of the installed GRUB configurations leads to
 // /boot/loader. Where none is installed (an image under construction) there is
 // nothing to contradict.
-func checkStubs(boot *fsx.Dir) error {
+func (g grub2) checkStubs(boot *fsx.Dir) error {
 	var foreign error
 	for _, name := range stubs() {
-		ok, err := stubLeadsHere(boot, name)
+		ok, err := g.stubLeadsHere(boot, name)
 		if errors.Is(err, fs.ErrNotExist) {
 			continue
 		}
@@ -104,7 +109,7 @@ func checkStubs(boot *fsx.Dir) error {
 	return foreign
 }
 
-func stubLeadsHere(boot *fsx.Dir, name string) (bool, error) {
+func (g grub2) stubLeadsHere(boot *fsx.Dir, name string) (bool, error) {
 	st, err := boot.Lstat(name)
 	if err != nil {
 		return false, err
@@ -114,7 +119,7 @@ func stubLeadsHere(boot *fsx.Dir, name string) (bool, error) {
 		return strings.HasSuffix(target, "/loader/grub.cfg"), err
 	}
 	data, err := boot.ReadFile(name, maxStub)
-	return bytes.Contains(data, []byte("/loader/grub.cfg")) || bytes.Contains(data, []byte("blscfg")), err
+	return bytes.Contains(data, []byte("/loader/grub.cfg")) || !g.fat && bytes.Contains(data, []byte("blscfg")), err
 }
 
 const grubHead = `# Generated for this boot menu generation; changes here are lost.

@@ -166,7 +166,7 @@ func TestGrubGenerator(t *testing.T) {
 		t.Errorf("%v %q", err, data)
 	}
 	for _, bad := range []string{"/bin/false", "/bin/true", "/nonexistent"} {
-		if err := (grub2{bad}).Prepare(t.Context(), boot, m); err == nil {
+		if err := (grub2{generator: bad}).Prepare(t.Context(), boot, m); err == nil {
 			t.Errorf("%s passed", bad)
 		}
 	}

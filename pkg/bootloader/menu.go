@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io/fs"
 	"path"
+	"slices"
 	"sort"
 	"strconv"
 	"strings"
@@ -31,8 +32,8 @@ func EntryName(i, n int, stateroot string) string {
 	return fmt.Sprintf("ostree-%d.conf", n-i)
 }
 
-// WriteMenu writes loader.V anew with the menu's entries. It refuses to touch
-// the generation in use, and syncs nothing: loader.V counts for nobody until
+// WriteMenu writes the entries of a generation anew. It refuses to touch the
+// generation in use, and syncs nothing of the new one: it counts for nobody until
 // the caller has synced and flipped.
 func WriteMenu(boot *fsx.Dir, sw Switch, m Menu) error {
 	active, err := sw.Active(boot)
@@ -42,6 +43,9 @@ func WriteMenu(boot *fsx.Dir, sw Switch, m Menu) error {
 	if active == m.Version {
 		return fmt.Errorf("write %s: it is the generation in use", LoaderDir(m.Version))
 	}
+	if file, ok := sw.(FileSwitch); ok {
+		return file.writeMenu(boot, active, m)
+	}
 	dir := LoaderDir(m.Version)
 	if err := boot.RemoveAll(dir); err != nil {
 		return err
@@ -50,25 +54,32 @@ func WriteMenu(boot *fsx.Dir, sw Switch, m Menu) error {
 		return err
 	}
 	for _, e := range m.Entries {
-		data, err := e.Format()
-		if err != nil {
-			return fmt.Errorf("format boot entry %s: %w", e.Name, err)
-		}
-		if e.Name != path.Base(e.Name) || !strings.HasSuffix(e.Name, ".conf") {
-			return fmt.Errorf("write boot entry %q: bad file name", e.Name)
-		}
-		if err := boot.WriteFile(path.Join(dir, "entries", e.Name), data, 0o644); err != nil {
+		if err := writeEntry(boot, path.Join(dir, "entries"), e.Name, e); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-// ReadMenu reads the entries of loader.V. Entries that libostree or this project
+func writeEntry(boot *fsx.Dir, dir, name string, e Entry) error {
+	data, err := e.Format()
+	if err != nil {
+		return fmt.Errorf("format boot entry %s: %w", e.Name, err)
+	}
+	if e.Name != path.Base(e.Name) || !strings.HasSuffix(e.Name, ".conf") {
+		return fmt.Errorf("write boot entry %q: bad file name", e.Name)
+	}
+	return boot.WriteFile(path.Join(dir, name), data, 0o644)
+}
+
+// ReadMenu reads the entries of generation V. Entries that libostree or this project
 // wrote (ostree-*.conf) come in boot order; all others, by name, in foreign.
 // A file that is no valid entry is reported in bad, by name, and left out.
-func ReadMenu(boot *fsx.Dir, version int) (entries, foreign []Entry, bad map[string]error, err error) {
-	dir := path.Join(LoaderDir(version), "entries")
+func ReadMenu(boot *fsx.Dir, sw Switch, version int) (entries, foreign []Entry, bad map[string]error, err error) {
+	dir, mine := path.Join(LoaderDir(version), "entries"), linkedName
+	if _, shared := sw.(FileSwitch); shared {
+		dir, mine = entriesDir, sharedName
+	}
 	list, err := boot.ReadDir(dir)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, nil, nil, nil
@@ -84,19 +95,27 @@ func ReadMenu(boot *fsx.Dir, version int) (entries, foreign []Entry, bad map[str
 		if !strings.HasSuffix(f.Name, ".conf") || strings.HasPrefix(f.Name, ".") {
 			continue
 		}
+		own, v := mine(f.Name)
+		if own && v >= 0 && v != version {
+			continue
+		}
 		e, err := readEntry(boot, dir, f.Name)
 		switch {
 		case err != nil:
 			bad[f.Name] = err
-		case strings.HasPrefix(f.Name, "ostree-"):
+		case own:
 			entries = append(entries, e)
 		default:
 			foreign = append(foreign, e)
 		}
 	}
 	sort.SliceStable(entries, func(i, j int) bool { return before(entries[i], entries[j]) })
-	return entries, foreign, bad, nil
+	return slices.CompactFunc(entries, sameEntry), foreign, bad, nil
 }
+
+// linkedName tells entries of deployments from others where each generation has a
+// folder of its own.
+func linkedName(name string) (own bool, version int) { return strings.HasPrefix(name, "ostree-"), -1 }
 
 func readEntry(boot *fsx.Dir, dir, name string) (Entry, error) {
 	data, err := boot.ReadFile(path.Join(dir, name), bls.MaxSize)

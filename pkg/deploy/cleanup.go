@@ -13,6 +13,7 @@ import (
 
 	"github.com/hostctl/hostctl/internal/failpoint"
 	"github.com/hostctl/hostctl/internal/fsx"
+	"github.com/hostctl/hostctl/pkg/bootloader"
 	"github.com/hostctl/hostctl/pkg/ostree"
 )
 
@@ -21,7 +22,7 @@ type Inventory struct {
 	Deployments []Found  // directories CHECKSUM.SERIAL in deploy/ and backing/, and origin files
 	KernelDirs  []string // below /boot
 	Overlays    []string // files of overlay initrds, below /boot
-	LoaderDirs  []string // loader.0 and loader.1, below /boot
+	LoaderDirs  []string // what lies in /boot of either generation, see bootloader.MenuPaths
 	BootLinks   []string // boot.V and boot.V.S, below ostree/
 	Refs        []string // ostree/V/S/INDEX and ostree/staged/INDEX
 }
@@ -49,6 +50,12 @@ func (p CleanupPlan) Empty() bool { return len(p.Paths)+len(p.BootPaths)+len(p.R
 // kernels stay, since one of those entries may mean them.
 func PlanCleanup(st State, inv Inventory) CleanupPlan {
 	var p CleanupPlan
+	// Before the kernels, so that no entry ever names one that is gone.
+	for _, name := range inv.LoaderDirs {
+		if bootloader.Generation(name) != st.BootVersion || !st.hasLoader {
+			p.BootPaths = append(p.BootPaths, name)
+		}
+	}
 	if len(st.Broken) == 0 {
 		for _, f := range inv.Deployments {
 			wanted := slices.ContainsFunc(st.Deployments, func(d Deployment) bool {
@@ -69,12 +76,6 @@ func PlanCleanup(st State, inv Inventory) CleanupPlan {
 			if !used[strings.TrimSuffix(path.Base(name), ".img")] {
 				p.BootPaths = append(p.BootPaths, name)
 			}
-		}
-	}
-	loader := fmt.Sprintf("loader.%d", st.BootVersion)
-	for _, dir := range inv.LoaderDirs {
-		if dir != loader || !st.hasLoader {
-			p.BootPaths = append(p.BootPaths, dir)
 		}
 	}
 	link := fmt.Sprintf("boot.%d", st.BootVersion)
@@ -119,12 +120,8 @@ func (s *Sysroot) Inventory(ctx context.Context) (Inventory, error) {
 	if inv.Overlays, err = s.findOverlays(); err != nil {
 		return inv, err
 	}
-	for _, name := range []string{"loader.0", "loader.1", "loader.tmp"} {
-		if ok, err := s.boot.Exists(name); err != nil {
-			return inv, err
-		} else if ok {
-			inv.LoaderDirs = append(inv.LoaderDirs, name)
-		}
+	if inv.LoaderDirs, err = bootloader.MenuPaths(s.boot, s.sw); err != nil {
+		return inv, err
 	}
 	if err := s.findLinks(&inv); err != nil {
 		return inv, err
@@ -267,6 +264,11 @@ func (l *Locked) dropLeftovers(ctx context.Context) (p CleanupPlan, mounted []st
 }
 
 func (s *Sysroot) remove(ctx context.Context, p CleanupPlan) (mounted []string, err error) {
+	if !p.Empty() {
+		if err := s.settle(); err != nil {
+			return nil, err
+		}
+	}
 	for _, name := range p.BootPaths {
 		if err := s.boot.RemoveAll(name); err != nil {
 			return nil, err

@@ -6,14 +6,17 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
 
 	"github.com/hostctl/hostctl/internal/fsx"
 	"github.com/hostctl/hostctl/internal/testutil"
+	"github.com/hostctl/hostctl/pkg/bootloader"
 	"github.com/hostctl/hostctl/pkg/bootloader/bls"
 	"github.com/hostctl/hostctl/pkg/ostree"
 )
@@ -137,11 +140,11 @@ func points(trace string) []string {
 // crashEverywhere runs op once for each point that it passes, each time with a
 // fresh commit, and kills it there. What is on disk then must be the old or the
 // new order, for us and for libostree, and the next round must work on it.
-func crashEverywhere(t *testing.T, op string, min int, commit func(b *box, i int) ostree.Checksum) {
+func crashEverywhere(t *testing.T, kind bootloader.Kind, op string, min int, commit func(b *box, i int) ostree.Checksum) {
 	testutil.Tool(t, "ostree")
 	var out string
 	var err error
-	b := newBox(t, InitOptions{})
+	b := newBox(t, InitOptions{Bootloader: kind})
 	b.o.DisableFsync = true // SIGKILL loses nothing that was written
 	b.deploy(commit(b, 0), Retention{})
 	b.deploy(commit(b, 1), Retention{})
@@ -197,6 +200,9 @@ func crashEverywhere(t *testing.T, op string, min int, commit func(b *box, i int
 		t.Fatalf("%v\n%s", err, out)
 	}
 	b.mustOstree("fsck", "--repo="+b.path("ostree/repo"))
+	if kind == bootloader.SystemdBoot {
+		noLinks(t, b.path("boot"))
+	}
 	t.Logf("%d points: %d old, %d new", len(list), olds, news)
 }
 
@@ -205,7 +211,7 @@ func crashEverywhere(t *testing.T, op string, min int, commit func(b *box, i int
 func checkBootable(t testing.TB, b *box, st State) {
 	t.Helper()
 	for i, d := range st.Written() {
-		data := b.read("boot/loader/entries", fmt.Sprintf("ostree-%d.conf", len(st.Written())-i))
+		data := b.read("boot/loader/entries", bootloader.NameEntry(b.sysroot().sw, st.BootVersion, i, len(st.Written()), ""))
 		e, err := bls.Parse([]byte(data))
 		testutil.Must(t, err)
 		root := testutil.OpenDir(t, b.path(d.Dir()))
@@ -238,17 +244,34 @@ func numbered(b *box, i int) ostree.Checksum {
 
 func TestCrashDeploy(t *testing.T) {
 	t.Parallel()
-	crashEverywhere(t, "deploy", 20, numbered)
+	crashEverywhere(t, bootloader.None, "deploy", 20, numbered)
+}
+
+// TestCrashFAT is TestCrashDeploy with the layout of FAT.
+func TestCrashFAT(t *testing.T) {
+	t.Parallel()
+	crashEverywhere(t, bootloader.SystemdBoot, "deploy", 20, numbered)
+}
+
+// noLinks finds what FAT could not hold.
+func noLinks(t *testing.T, dir string) {
+	t.Helper()
+	testutil.Must(t, filepath.WalkDir(dir, func(p string, e fs.DirEntry, err error) error {
+		if err == nil && !e.IsDir() && !e.Type().IsRegular() {
+			t.Errorf("%s: %v", p, e.Type())
+		}
+		return err
+	}))
 }
 
 func TestCrashStage(t *testing.T) {
 	t.Parallel()
-	crashEverywhere(t, "stage", 20, numbered)
+	crashEverywhere(t, bootloader.None, "stage", 20, numbered)
 }
 
 func TestCrashRollback(t *testing.T) {
 	t.Parallel()
-	crashEverywhere(t, "rollback", 8, func(b *box, i int) ostree.Checksum {
+	crashEverywhere(t, bootloader.None, "rollback", 8, func(b *box, i int) ostree.Checksum {
 		return numbered(b, min(i, 1))
 	})
 }
@@ -256,7 +279,7 @@ func TestCrashRollback(t *testing.T) {
 // TestCrashLinks: the same kernel and version each time, so that only links swap.
 func TestCrashLinks(t *testing.T) {
 	t.Parallel()
-	crashEverywhere(t, "deploy", 10, func(b *box, i int) ostree.Checksum {
+	crashEverywhere(t, bootloader.None, "deploy", 10, func(b *box, i int) ostree.Checksum {
 		return b.commit("testos/main", "1", release("1", "1").with("usr/bin/tool", fmt.Sprint(i)))
 	})
 }

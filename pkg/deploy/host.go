@@ -27,13 +27,16 @@ type Paths struct {
 	Run     string // "" means /run
 	Root    string // "" means /
 	Cmdline string // "" means /proc/cmdline
+	ESP     string // "" means /efi, where that is FAT; the system partition if it is not /boot
+	EFIVars string // "" means /sys/firmware/efi/efivars
 }
 
 func (p *Paths) fill() {
 	for _, f := range []struct {
 		at  *string
 		def string
-	}{{&p.Sysroot, "/sysroot"}, {&p.Boot, "/boot"}, {&p.Run, "/run"}, {&p.Root, "/"}, {&p.Cmdline, "/proc/cmdline"}} {
+	}{{&p.Sysroot, "/sysroot"}, {&p.Boot, "/boot"}, {&p.Run, "/run"}, {&p.Root, "/"}, {&p.Cmdline, "/proc/cmdline"},
+		{&p.ESP, "/efi"}, {&p.EFIVars, "/sys/firmware/efi/efivars"}} {
 		if *f.at == "" {
 			*f.at = f.def
 		}
@@ -82,6 +85,9 @@ func (h *Host) open(p Paths, writable bool, o Options) error {
 	if o.Root, err = h.openDir(p.Root, false); err != nil {
 		return err
 	}
+	if err := h.openFirmware(p, writable, &o); err != nil {
+		return err
+	}
 	cmdline, err := os.ReadFile(p.Cmdline)
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err
@@ -89,6 +95,31 @@ func (h *Host) open(p Paths, writable bool, o Options) error {
 	o.Cmdline = string(cmdline)
 	h.Sysroot, err = Open(sysroot, o)
 	return err
+}
+
+// openFirmware opens what only machines with EFI have.
+func (h *Host) openFirmware(p Paths, writable bool, o *Options) error {
+	vars, err := h.openDir(p.EFIVars, false)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	o.EFIVars = vars
+	esp, err := h.openDir(p.ESP, writable)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	// A folder of this name without a partition is nothing that firmware reads.
+	if fat, err := esp.IsFAT(); err != nil || !fat {
+		return err
+	}
+	o.ESP = esp
+	return nil
 }
 
 func (h *Host) openDir(path string, writable bool) (*fsx.Dir, error) {

@@ -29,7 +29,7 @@ func (s *Sysroot) installKernels(ctx context.Context, g generation, titles []str
 	if err != nil {
 		return m, err
 	}
-	if on {
+	if on && !s.bootIsFAT() { // without the link boot -> . such a path would be wrong
 		prefix = "/boot"
 	}
 	durable := durableBootDirs(g.State)

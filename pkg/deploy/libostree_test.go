@@ -32,8 +32,10 @@ func (b *box) expectStatus(list ...Deployment) {
 	for _, d := range list {
 		want = append(want, d.Stateroot+" "+d.Name())
 	}
-	if got := b.statusOf(); strings.Join(got, ",") != strings.Join(want, ",") {
-		b.t.Fatalf("ostree admin status: %q, want %q", got, want)
+	if !b.sysroot().bootIsFAT() { // libostree opens no sysroot without the link
+		if got := b.statusOf(); strings.Join(got, ",") != strings.Join(want, ",") {
+			b.t.Fatalf("ostree admin status: %q, want %q", got, want)
+		}
 	}
 	if st := b.load(); len(st.Deployments) != len(list) {
 		b.t.Fatalf("Load: %s", names(st.Deployments))

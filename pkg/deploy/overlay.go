@@ -69,9 +69,14 @@ func (s *Sysroot) addOverlay(ctx context.Context, r io.Reader) (string, error) {
 	// The name is known at the end only.
 	const tmp = "new.tmp"
 	sum, err := writeHashed(ctx, dir, tmp, r)
-	if err == nil {
-		err = dir.Rename(tmp, dir, sum+".img")
+	if err != nil {
+		return "", err
 	}
+	// A rename over the same file may lose it on FAT, and the order in force may need it.
+	if ok, err := s.overlayInstalled(sum); err != nil || ok {
+		return sum, errors.Join(err, dir.Remove(tmp))
+	}
+	err = dir.Rename(tmp, dir, sum+".img")
 	if err == nil {
 		err = dir.Fsync()
 	}

@@ -90,7 +90,7 @@ func prefixed(dir, name string) string {
 // entry reads the entry with version n of the menu in force.
 func (b *box) entry(n int) bootloader.Entry {
 	b.t.Helper()
-	entries, _, bad, err := bootloader.ReadMenu(testutil.OpenDir(b.t, b.path("boot")), b.load().BootVersion)
+	entries, _, bad, err := bootloader.ReadMenu(testutil.OpenDir(b.t, b.path("boot")), b.sysroot().sw, b.load().BootVersion)
 	testutil.Must(b.t, err)
 	if len(bad) > 0 {
 		b.t.Fatal(bad)

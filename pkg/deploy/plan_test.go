@@ -190,7 +190,7 @@ func TestPlanCleanup(t *testing.T) {
 	}
 	want := CleanupPlan{
 		Paths:     []string{found("old", false).Path, "ostree/boot.0", "ostree/boot.0.1", "ostree/boot.1.1"},
-		BootPaths: []string{"ostree/os-" + strings.Repeat("0", 64), "loader.0", "loader.tmp"},
+		BootPaths: []string{"loader.0", "loader.tmp", "ostree/os-" + strings.Repeat("0", 64)},
 		Refs:      []string{"ostree/0/0/0", "ostree/1/1/0"},
 	}
 	if d := cmp.Diff(want, PlanCleanup(st, inv)); d != "" {
@@ -201,7 +201,7 @@ func TestPlanCleanup(t *testing.T) {
 		t.Errorf("nothing staged: %q", got)
 	}
 	st.Broken = []BrokenEntry{{"x", "y"}}
-	want.BootPaths, want.Paths = want.BootPaths[1:], want.Paths[1:]
+	want.BootPaths, want.Paths = want.BootPaths[:2], want.Paths[1:]
 	want.Refs = append(want.Refs, "ostree/staged/0")
 	if d := cmp.Diff(want, PlanCleanup(st, inv)); d != "" {
 		t.Fatal(d)

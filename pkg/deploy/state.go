@@ -170,7 +170,7 @@ func (s *Sysroot) loadMenu(st *State) error {
 	if !st.hasLoader {
 		return nil
 	}
-	entries, foreign, bad, err := bootloader.ReadMenu(s.boot, st.BootVersion)
+	entries, foreign, bad, err := bootloader.ReadMenu(s.boot, s.sw, st.BootVersion)
 	if err != nil {
 		return err
 	}

@@ -22,6 +22,13 @@ import (
 type Options struct {
 	// Boot is what is mounted as /boot; nil means the directory boot in the sysroot.
 	Boot *fsx.Dir
+	// ESP is the EFI system partition where that is not /boot, see bootloader.Options.
+	ESP *fsx.Dir
+	// EFIVars is the running system's /sys/firmware/efi/efivars; nil means that no
+	// firmware variable is looked at.
+	EFIVars *fsx.Dir
+	// FATBoot treats /boot as FAT whatever it is on, see bootloader.Options.
+	FATBoot bool
 	// Run is the running system's /run, where staged deployments are recorded.
 	// nil means that nothing can be staged.
 	Run *fsx.Dir
@@ -72,6 +79,7 @@ type Sysroot struct {
 	repoDir   *fsx.Dir
 	repo      *ostree.Repo
 	sw        bootloader.Switch
+	noSwitch  error // why no boot order can be written
 	o         Options
 	log       *slog.Logger
 }
@@ -80,7 +88,7 @@ type Sysroot struct {
 // closes d and the directories in o after the Sysroot. ErrNotSysroot where d has
 // no repository.
 func Open(d *fsx.Dir, o Options) (*Sysroot, error) {
-	s := &Sysroot{dir: d, boot: o.Boot, sw: bootloader.LinkSwitch{}, o: o, log: o.Logger}
+	s := &Sysroot{dir: d, boot: o.Boot, o: o, log: o.Logger}
 	if s.log == nil {
 		s.log = slog.New(slog.DiscardHandler)
 	}
@@ -99,11 +107,46 @@ func (s *Sysroot) open() (err error) {
 		return err
 	}
 	s.repo, err = ostree.Open(s.repoDir, ostree.Options{Logger: s.o.Logger, Progress: s.o.Progress, DisableFsync: s.o.DisableFsync, BootID: s.o.BootID})
-	if err != nil || s.boot != nil {
+	if err != nil {
 		return err
 	}
-	s.boot, err = s.dir.OpenDir("boot")
+	if s.boot == nil {
+		if s.boot, err = s.dir.OpenDir("boot"); err != nil {
+			return err
+		}
+	}
+	kind, err := s.bootloaderKind()
+	if err != nil {
+		return err
+	}
+	s.sw, err = bootloader.SelectSwitch(context.Background(), kind, s.boot, s.bootloaderOptions())
+	if errors.Is(err, bootloader.ErrNoLinks) || errors.Is(err, bootloader.ErrUnknownKind) {
+		// Everything but a new boot order still works.
+		s.sw, s.noSwitch, err = bootloader.LinkSwitch{}, err, nil
+	}
 	return err
+}
+
+// ownBootloaderKey holds kinds that libostree would refuse to open a repository with.
+const ownBootloaderKey = "hostctl-bootloader"
+
+func (s *Sysroot) bootloaderKind() (bootloader.Kind, error) {
+	kind, err := s.repo.Config().StringOr("sysroot", ownBootloaderKey, "")
+	if err != nil || kind == "" {
+		kind, err = s.repo.Config().StringOr("sysroot", "bootloader", string(bootloader.Auto))
+	}
+	return bootloader.Kind(kind), err
+}
+
+func (s *Sysroot) bootloaderOptions() bootloader.Options {
+	return bootloader.Options{Grub2Generator: s.o.Grub2Generator, ESP: s.o.ESP, EFIVars: s.o.EFIVars, FAT: s.o.FATBoot}
+}
+
+// bootIsFAT reports that /boot has the layout of FAT: no links, one directory for
+// the entries of both generations.
+func (s *Sysroot) bootIsFAT() bool {
+	_, ok := s.sw.(bootloader.FileSwitch)
+	return ok
 }
 
 // Close releases what Open opened.
@@ -163,6 +206,12 @@ func InitSysroot(_ context.Context, d *fsx.Dir, o InitOptions) error {
 	}
 	defer repo.Close()
 	cfg := repo.Config()
+	if o.Bootloader == bootloader.SystemdBoot {
+		if err := cfg.SetString("sysroot", ownBootloaderKey, string(o.Bootloader)); err != nil {
+			return err
+		}
+		o.Bootloader = bootloader.None
+	}
 	if o.Bootloader != "" {
 		if err := cfg.SetString("sysroot", "bootloader", string(o.Bootloader)); err != nil {
 			return err
@@ -269,6 +318,18 @@ func (s *Sysroot) syncBoot() error {
 		return nil
 	}
 	return s.boot.Syncfs()
+}
+
+// settle makes the order in force durable before anything that an older one needs
+// goes: a process that died right behind its flip left it in memory only, and two
+// filesystems, or one without a journal, keep no order between the two.
+func (s *Sysroot) settle() error {
+	if s.o.ESP != nil && s.bootIsFAT() && !s.o.DisableFsync {
+		if err := s.o.ESP.Syncfs(); err != nil {
+			return err
+		}
+	}
+	return s.syncBoot()
 }
 
 // bootIsMount reports that /boot is a filesystem of its own.

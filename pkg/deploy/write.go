@@ -55,8 +55,14 @@ func (l *Locked) Write(ctx context.Context, order []Deployment) (WriteResult, er
 
 func (l *Locked) write(ctx context.Context, st State, order []Deployment) (WriteResult, error) {
 	s := l.s
+	if s.noSwitch != nil {
+		return WriteResult{}, s.noSwitch
+	}
 	order = slices.Clone(order)
 	if err := s.checkOrder(st, order); err != nil {
+		return WriteResult{}, err
+	}
+	if err := s.settle(); err != nil {
 		return WriteResult{}, err
 	}
 	assignBootSerials(order)
@@ -327,16 +333,19 @@ func (s *Sysroot) flip(ctx context.Context, version int, backend bootloader.Back
 }
 
 func (s *Sysroot) backend(ctx context.Context) (bootloader.Kind, bootloader.Backend, error) {
-	kind, err := s.repo.Config().StringOr("sysroot", "bootloader", string(bootloader.Auto))
+	kind, err := s.bootloaderKind()
 	if err != nil {
 		return "", nil, err
 	}
-	return bootloader.Select(ctx, bootloader.Kind(kind), s.boot, bootloader.Options{Grub2Generator: s.o.Grub2Generator})
+	return bootloader.Select(ctx, kind, s.boot, s.bootloaderOptions())
 }
 
 func (s *Sysroot) prepareBootDir() error {
 	if err := s.boot.MkdirAll("ostree", 0o755); err != nil {
 		return err
+	}
+	if s.bootIsFAT() {
+		return nil
 	}
 	// With this link a path that starts with /boot/ is right whether or not
 	// /boot is a partition.
@@ -379,5 +388,5 @@ func (s *Sysroot) menuEntry(g generation, i int, title string, k kernel, prefix 
 	case len(k.dtb) > 0:
 		e.FDTDir = dir + "/dtb"
 	}
-	return bootloader.Entry{Name: bootloader.EntryName(i, len(g.order), s.entryStateroot(d)), Entry: e}
+	return bootloader.Entry{Name: bootloader.NameEntry(s.sw, g.version, i, len(g.order), s.entryStateroot(d)), Entry: e}
 }

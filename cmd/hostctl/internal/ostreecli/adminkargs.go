@@ -199,7 +199,7 @@ func instutilGrub2() *verb {
 				return err
 			}
 			defer boot.Close()
-			entries, _, bad, err := bootloader.ReadMenu(boot, version)
+			entries, _, bad, err := bootloader.ReadMenu(boot, bootloader.LinkSwitch{}, version)
 			if err != nil {
 				return err
 			}
