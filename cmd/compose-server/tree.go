@@ -182,7 +182,7 @@ func (a *app) tree(ctx context.Context, name string, f treeFlags) error {
 	if err != nil {
 		return err
 	}
-	return writeResults(f, plan, res, boms)
+	return writeResults(f, repo, plan, res, boms)
 }
 
 // maxRulesFile bounds a file of rules for scriptlets.
