@@ -31,7 +31,7 @@ var levels = map[string]int{
 	"pkg/rpmcompose/solve": 2, "pkg/rpmcompose/treefile": 2, "pkg/rpmcompose/selinux": 2,
 	"pkg/ostree": 3, "pkg/ostree/gpg": 3, "pkg/bootloader": 3, "pkg/etcmerge": 3,
 	"pkg/rpmcompose/rpmmd": 3, "pkg/rpmcompose/fetch": 3,
-	"pkg/ostree/delta": 4, "pkg/ostree/pull": 4, "pkg/engine": 4, "pkg/deploy": 4, "pkg/deploy/prepareroot": 4,
+	"pkg/ostree/delta": 4, "pkg/ostree/pull": 4, "pkg/ostree/container": 4, "pkg/engine": 4, "pkg/deploy": 4, "pkg/deploy/prepareroot": 4,
 	"pkg/rpmcompose/importer": 4, "pkg/rpmcompose/assemble": 4, "pkg/rpmcompose/scripts": 4,
 	"pkg/rpmcompose/postprocess": 4, "pkg/rpmcompose/importer/rpmtest": 4, "pkg/rpmcompose/rpmdb": 4, "pkg/rpmcompose/pkglist": 4,
 	"pkg/rpmcompose": 5, "pkg/rpmcompose/treediff": 5, "pkg/rpmcompose/sbom": 5, "pkg/deploy/upgrade": 5, "internal/diskimage": 5, "internal/fleet": 5,

@@ -1,0 +1,47 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package container
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"os/exec"
+	"strings"
+)
+
+// CopyOptions are passed to skopeo.
+type CopyOptions struct {
+	// AuthFile has the credentials of registries; "" means skopeo's default.
+	AuthFile string
+}
+
+// Copy copies an image with the program skopeo, which knows all transports and obeys
+// the machine's policy (containers-policy.json(5)).
+func Copy(ctx context.Context, from, to Reference, o CopyOptions) error {
+	args := []string{"copy", "--quiet"}
+	if to.Transport == "docker" {
+		// Registries list the digest that Encapsulate gave.
+		args = append(args, "--preserve-digests")
+	}
+	if o.AuthFile != "" {
+		args = append(args, "--authfile", o.AuthFile)
+	}
+	cmd := exec.CommandContext(ctx, "skopeo", append(args, from.String(), to.String())...)
+	var stderr bytes.Buffer
+	cmd.Stderr = &stderr
+	err := cmd.Run()
+	if errors.Is(err, exec.ErrNotFound) {
+		return fmt.Errorf("copy %s to %s: %w; install skopeo, or use oci: or oci-archive:", from, to, err)
+	}
+	if err != nil {
+		return fmt.Errorf("copy %s to %s: %w: %s", from, to, err, lastLine(stderr.String()))
+	}
+	return nil
+}
+
+func lastLine(s string) string {
+	s = strings.TrimSpace(s)
+	return clip(s[strings.LastIndexByte(s, '\n')+1:])
+}
