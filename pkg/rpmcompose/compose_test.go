@@ -129,8 +129,14 @@ func (b *bench) overlay(ref string, files map[string]string) {
 		testutil.Must(b.t, os.MkdirAll(filepath.Dir(filepath.Join(dir, name)), 0o755))
 		testutil.Must(b.t, os.WriteFile(filepath.Join(dir, name), []byte(data), 0o644))
 	}
-	root := testutil.OpenDir(b.t, dir)
-	_, err := b.repo.Update(b.t.Context(), func(ctx context.Context, txn *ostree.Txn) error {
+	commitFolder(b.t, b.repo, dir, ref)
+}
+
+// commitFolder commits a folder as it is.
+func commitFolder(t *testing.T, r *ostree.Repo, dir, ref string) (c ostree.Checksum) {
+	t.Helper()
+	root := testutil.OpenDir(t, dir)
+	_, err := r.Update(t.Context(), func(ctx context.Context, txn *ostree.Txn) error {
 		m := ostree.NewMTree()
 		if err := txn.WriteDir(ctx, root, m, ostree.CommitOptions{}); err != nil {
 			return err
@@ -140,13 +146,13 @@ func (b *bench) overlay(ref string, files map[string]string) {
 		if obj.RootTree, obj.RootMeta, err = txn.WriteTree(ctx, m); err != nil {
 			return err
 		}
-		c, err := txn.WriteCommit(ctx, obj)
-		if err != nil {
+		if c, err = txn.WriteCommit(ctx, obj); err != nil {
 			return err
 		}
 		return txn.SetRef(ref, c)
 	})
-	testutil.Must(b.t, err)
+	testutil.Must(t, err)
+	return c
 }
 
 // The keys of a treefile, each in a small tree that is composed and looked at.
@@ -155,7 +161,7 @@ func TestTreefileKeys(t *testing.T) {
 	b := newBench(t)
 	for name, test := range map[string]func(*testing.T, *bench){
 		"layers": testLayers, "accounts": testAccountKeys, "metadata": testMetadataKeys, "os-release": testOSReleaseAndTreefileInTheTree,
-		"content": testContentKeys, "packages": testPackageKeys,
+		"content": testContentKeys, "packages": testPackageKeys, "image": testContainerImage,
 	} {
 		t.Run(name, func(t *testing.T) { // one after the other: they share the cache
 			own := *b
