@@ -77,7 +77,8 @@ func Depsolve(ctx context.Context, req DepsolveRequest, src Sources) (*Depsolved
 		return nil, err
 	}
 	p := u.base(ctx)
-	p.Install, p.Exclude, p.Arch, p.NoWeak = append(packages, members...), req.Exclude, req.Arch, req.NoWeak
+	p.Install, p.Exclude, p.NoWeak = append(packages, members...), req.Exclude, req.NoWeak
+	p.Arch, p.Arches = req.Arch, solve.CompatibleArches(req.Arch)
 	sol, err := solve.Solve(ctx, p)
 	if err = errors.Join(err, u.lookupErr); err != nil {
 		return nil, fmt.Errorf("resolve packages: %w", err)

@@ -57,8 +57,9 @@ func (r *run) postprocess(ctx context.Context, work *fsx.Dir, c composed, asm *a
 	o.TreefileDir = r.env.TreefileDir
 	o.Version, o.Owned, o.Sandbox, o.Logger, o.Progress = c.version, asm.Owned, sandbox, r.env.Log, r.env.Progress
 	installed := make([]rpmdb.Installed, len(c.packages))
+	color := installColor(c.packages)
 	for i, p := range c.packages {
-		installed[i] = rpmdb.Installed{Package: p.pkg, InstallTime: time.Unix(int64(c.timestamp), 0), FileStates: asm.States[i]}
+		installed[i] = rpmdb.Installed{Package: p.pkg, InstallTime: time.Unix(int64(c.timestamp), 0), InstallColor: color, FileStates: asm.States[i]}
 	}
 	o.WriteRPMDB = func(ctx context.Context, dir *fsx.Dir) error { return rpmdb.Write(ctx, dir, installed) }
 	start := time.Now()
@@ -74,4 +75,19 @@ func (r *run) postprocess(ctx context.Context, work *fsx.Dir, c composed, asm *a
 	}
 	r.res.step("postprocess", start, "kernel %s", done.Kernel)
 	return done.Kernel, nil
+}
+
+// installColor is what rpm notes for a transaction with programs of both word
+// sizes: 3, and 0 otherwise.
+func installColor(pkgs []localPackage) uint32 {
+	var colors uint32
+	for _, p := range pkgs {
+		for _, f := range p.pkg.Files() {
+			colors |= f.Color
+		}
+	}
+	if colors == 3 {
+		return 3
+	}
+	return 0
 }

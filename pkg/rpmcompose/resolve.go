@@ -199,7 +199,7 @@ func (u *universe) base(ctx context.Context) solve.Problem {
 func (u *universe) problem(ctx context.Context, m *treefile.Manifest) (solve.Problem, error) {
 	p := u.base(ctx)
 	p.Install, p.Exclude = slices.Clone(m.Packages), m.ExcludePackages
-	p.Arch, p.NoWeak = m.Basearch, !m.Recommends
+	p.Arch, p.Arches, p.NoWeak = m.Basearch, solve.CompatibleArches(m.Basearch), !m.Recommends
 	for _, rp := range m.RepoPackages {
 		for _, spec := range rp.Packages {
 			p.Install = append(p.Install, spec)

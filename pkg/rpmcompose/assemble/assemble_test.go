@@ -4,6 +4,7 @@ package assemble_test
 
 import (
 	"errors"
+	"fmt"
 	"os/exec"
 	"path/filepath"
 	"slices"
@@ -236,6 +237,56 @@ func TestOwnersOwnedAndStates(t *testing.T) {
 	}
 	if st, err := w.dst.Lstat("tree/usr/bin/o"); err != nil || st.Mode&0o7777 != 0o750 {
 		t.Errorf("mode %o, %v: setuid before the owner is set", st.Mode, err)
+	}
+}
+
+// elf is what rpm takes for a program of a word size: 1 for 32 bits, 2 for 64.
+func elf(class, machine int) string {
+	return fmt.Sprintf(`\177ELF\%03o\001\001\000\000\000\000\000\000\000\000\000\002\000\%03o\000\001\000\000\000`, class, machine) +
+		strings.Repeat(`\000`, 40)
+}
+
+// Of two programs under one path the 64-bit one is there, whatever the order of
+// installation; equal files are shared, others conflict.
+func TestMultilibColors(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	twin := func(arch, content, extra string) rpmtest.Spec {
+		return rpmtest.Spec{Name: "lib", Arch: arch, Install: "mkdir -p %{buildroot}/usr/bin %{buildroot}/usr/share/lib %{buildroot}/var/lib/" + arch + `
+printf '` + content + `' > %{buildroot}/usr/bin/lib
+chmod 755 %{buildroot}/usr/bin/lib
+printf '` + extra + `' > %{buildroot}/usr/share/lib/doc`, Files: "/usr/bin/lib\n/usr/share/lib\n/var/lib/" + arch}
+	}
+	l := w.layers(twin("i686", elf(1, 3), "same"), twin("x86_64", elf(2, 62), "same"))
+	states := func(res *assemble.Result, layer int, p *rpm.Package) rpm.FileState {
+		i := slices.IndexFunc(p.Files(), func(f rpm.File) bool { return f.Path == "/usr/bin/lib" })
+		return res.States[layer][i]
+	}
+	for name, order := range map[string][]int{"small-first": {0, 1}, "large-first": {1, 0}} {
+		res, err := w.assemble(name, []assemble.Layer{l[order[0]], l[order[1]]}, assemble.Options{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		b, err := w.dst.ReadFile(name+"/usr/bin/lib", 1<<10)
+		if err != nil || len(b) < 5 || b[4] != 2 {
+			t.Errorf("%s: %q, %v", name, b, err)
+		}
+		small, large := slices.Index(order, 0), slices.Index(order, 1)
+		if a, b := states(res, small, l[0].Package), states(res, large, l[1].Package); a != rpm.StateWrongColor || b != rpm.StateNormal {
+			t.Errorf("%s: states %v and %v", name, a, b)
+		}
+		for _, f := range []string{"pkg-lib.i686.conf", "pkg-lib.conf"} {
+			if ok, err := w.dst.Exists(name + "/usr/lib/tmpfiles.d/" + f); err != nil || !ok {
+				t.Errorf("%s: %s: %v, %v", name, f, ok, err)
+			}
+		}
+	}
+	other := w.layers(twin("i686", elf(1, 3), "other"))
+	var conflict *assemble.ConflictError
+	_, err := w.assemble("conflict", []assemble.Layer{other[0], l[1]}, assemble.Options{})
+	if !errors.As(err, &conflict) || len(conflict.Conflicts) != 1 || conflict.Conflicts[0].Path != "/usr/share/lib/doc" ||
+		conflict.Conflicts[0].A != "lib-1.0-1.i686" || conflict.Conflicts[0].B != "lib-1.0-1.x86_64" {
+		t.Errorf("got %v", err)
 	}
 }
 

@@ -127,7 +127,7 @@ func importPackage(ctx context.Context, txn *ostree.Txn, pkg *rpm.Package, r io.
 	if err := b.payload(pkg, r); err != nil {
 		return Result{}, err
 	}
-	if err := b.tmpfiles(pkg.Name()); err != nil {
+	if err := b.tmpfiles(pkg.NEVRA()); err != nil {
 		return Result{}, err
 	}
 	tree, meta, err := txn.WriteTree(ctx, b.root)
@@ -361,12 +361,12 @@ func (b *build) write(f *rpm.File, size int64, content io.Reader) (ostree.Checks
 }
 
 // tmpfiles stores the collected lines, each once, in order of paths.
-func (b *build) tmpfiles(name string) error {
+func (b *build) tmpfiles(pkg rpm.NEVRA) error {
 	if len(b.lines) == 0 {
 		return nil
 	}
 	slices.SortFunc(b.lines, func(x, y string) int { return strings.Compare(x[2:], y[2:]) })
-	text := "# Directories and links of the package " + name + ", which a tree cannot hold.\n" +
+	text := "# Directories and links of the package " + pkg.Name + ", which a tree cannot hold.\n" +
 		strings.Join(slices.Compact(b.lines), "\n") + "\n"
 	sum, err := b.txn.WriteContent(b.ctx, ostree.FileHeader{Mode: rpm.ModeRegular | 0o644}, int64(len(text)), strings.NewReader(text))
 	if err != nil {
@@ -376,8 +376,14 @@ func (b *build) tmpfiles(name string) error {
 	if err != nil {
 		return err
 	}
-	return dir.SetFile(TmpfilesName(name), sum)
+	return dir.SetFile(TmpfilesName(pkg), sum)
 }
 
-// TmpfilesName is the file in usr/lib/tmpfiles.d that an import makes.
-func TmpfilesName(pkg string) string { return "pkg-" + pkg + ".conf" }
+// TmpfilesName is the file in usr/lib/tmpfiles.d that an import makes. That of a
+// 32-bit x86 package names the architecture: its 64-bit twin may be there too.
+func TmpfilesName(pkg rpm.NEVRA) string {
+	if len(pkg.Arch) == 4 && pkg.Arch[0] == 'i' && pkg.Arch[2:] == "86" {
+		return "pkg-" + pkg.Name + "." + pkg.Arch + ".conf"
+	}
+	return "pkg-" + pkg.Name + ".conf"
+}

@@ -24,7 +24,7 @@ func (c *checker) violations() []string {
 	var out []string
 	for _, i := range c.set {
 		pkg := &c.p.Packages[i]
-		if a := pkg.NEVRA.Arch; a != c.p.Arch && a != "noarch" {
+		if a := pkg.NEVRA.Arch; a != c.p.Arch && a != "noarch" && !slices.Contains(c.p.Arches, a) {
 			out = append(out, pkg.NEVRA.String()+": wrong architecture")
 		}
 		for _, d := range pkg.Requires {
@@ -46,6 +46,9 @@ func (c *checker) violations() []string {
 		for _, j := range c.set {
 			o := &c.p.Packages[j]
 			if i == j {
+				continue
+			}
+			if o.NEVRA.Name == pkg.NEVRA.Name && rpm.Compare(o.NEVRA.EVR, pkg.NEVRA.EVR) == 0 && isTwin(o.NEVRA.Arch, pkg.NEVRA.Arch) {
 				continue
 			}
 			if o.NEVRA.Name == pkg.NEVRA.Name && (!slices.Contains(c.p.InstallOnly, o.NEVRA.Name) || rpm.Compare(o.NEVRA.EVR, pkg.NEVRA.EVR) == 0) {
@@ -247,3 +250,8 @@ func (c *checker) tooEarly(order []int) (out []string) {
 }
 
 func isRich(d rpm.Dep) bool { return strings.HasPrefix(d.Name, "(") }
+
+// isTwin: one of the architectures is x86_64, the other one its 32-bit kind.
+func isTwin(a, b string) bool {
+	return a != b && (a == "x86_64" || b == "x86_64") && (a == "i686" || b == "i686")
+}

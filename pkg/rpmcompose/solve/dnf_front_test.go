@@ -183,7 +183,7 @@ func (m *machine) best(c *command) bool {
 // build makes the problem: what repositories offer after excludes and modules,
 // and what is installed.
 func (m *machine) build(c *command) {
-	c.p = solve.Problem{Arch: "x86_64", Arches: []string{"x86_64", "i686", "i586", "i486", "i386", "noarch"}}
+	c.p = solve.Problem{Arch: "x86_64", Arches: solve.CompatibleArches("x86_64")}
 	var lists []*rpmmd.Modules
 	for _, md := range m.repos {
 		if mods, err := md.Modules(context.Background()); err == nil {

@@ -170,7 +170,11 @@ func (s *search) sentence(id int32) string {
 	case ruleObsoletes:
 		return fmt.Sprintf("package %s obsoletes %s, that is %s", name(r.owner), r.why, other)
 	}
-	return fmt.Sprintf("packages %s and %s cannot be installed together", name(r.owner), other)
+	why := ""
+	if a, b := s.pool.pkg(r.owner).NEVRA, s.pool.pkg(out[0]).NEVRA; color(a.Arch)&color(b.Arch) == 0 && rpm.Compare(a.EVR, b.EVR) != 0 {
+		why = fmt.Sprintf(": builds for %s and %s must have the same version", a.Arch, b.Arch)
+	}
+	return fmt.Sprintf("packages %s and %s cannot be installed together%s", name(r.owner), other, why)
 }
 
 func (s *search) names(list []int32) string {

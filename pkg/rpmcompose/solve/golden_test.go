@@ -26,7 +26,7 @@ func loadRepo(t testing.TB, dir, arch string) solve.Problem {
 	if err != nil {
 		t.Fatalf("load %s: %v", dir, err)
 	}
-	p := solve.Problem{Arch: arch, Expect: md.Expect}
+	p := solve.Problem{Arch: arch, Arches: solve.CompatibleArches(arch), Expect: md.Expect}
 	for _, m := range md.Packages {
 		p.Packages = append(p.Packages, solve.Package{
 			NEVRA: m.NEVRA, Repo: m.RepoID, Priority: 99,

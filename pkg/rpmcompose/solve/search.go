@@ -252,7 +252,7 @@ func (s *search) weak() bool {
 	rec := s.recommendations()
 	var sup []int32
 	for _, v := range s.pool.suppl {
-		if s.value[v] == 0 && s.anyHolds(s.pool.pkg(v).Supplements) && !s.haveName(v) && s.mayBeWeak(v) && s.newlyHolds(v) {
+		if s.value[v] == 0 && s.anyHolds(s.pool.pkg(v).Supplements) && !s.haveName(v) && s.mayBeWeak(v) && s.newlyHolds(v) && !s.twinSupplements(v) {
 			sup = append(sup, v)
 		}
 	}
@@ -291,6 +291,16 @@ func (s *search) weak() bool {
 		}
 	}
 	return true
+}
+
+// twinSupplements: all that v supplements, its twin for the preferred word size
+// supplements as well.
+func (s *search) twinSupplements(v int32) bool {
+	return s.pool.twinDoes(v, func(twin int32) bool {
+		return !slices.ContainsFunc(s.pool.pkg(v).Supplements, func(d rpm.Dep) bool {
+			return !slices.Contains(s.pool.pkg(twin).Supplements, d) && s.anyHolds([]rpm.Dep{d})
+		})
+	})
 }
 
 // haveName reports whether another build of v's name is in already: several
@@ -361,7 +371,7 @@ func (s *search) wanted(v int32, d rpm.Dep) []int32 {
 				out = out[:n]
 				return
 			}
-			if l > 0 && s.value[l] == 0 {
+			if l > 0 && s.value[l] == 0 && !s.pool.twinDoes(l, func(twin int32) bool { return slices.Contains(c, twin) }) {
 				out = append(out, l)
 			}
 		}

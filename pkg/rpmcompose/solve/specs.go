@@ -233,7 +233,7 @@ func (s *search) resolve(f *filter, spec string) ([][]int32, error) {
 	var lists [][]int32
 	for _, list := range byName {
 		slices.Sort(list)
-		lists = append(lists, list)
+		lists = append(lists, s.pool.notLesser(list))
 	}
 	slices.SortFunc(lists, slices.Compare)
 	return lists, nil

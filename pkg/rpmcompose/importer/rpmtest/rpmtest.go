@@ -47,14 +47,14 @@ type Spec struct {
 
 // text renders the spec file.
 func (s Spec) text() string {
-	version, arch := s.Version, s.Arch
+	version, arch := s.Version, "BuildArch: noarch\n"
 	if version == "" {
 		version = "1.0"
 	}
-	if arch == "" {
-		arch = "noarch"
+	if s.Arch != "" {
+		arch = "" // that of --target
 	}
-	return "Name: " + s.Name + "\nVersion: " + version + "\nRelease: 1\nSummary: test\nLicense: none\nBuildArch: " + arch + "\n" +
+	return "Name: " + s.Name + "\nVersion: " + version + "\nRelease: 1\nSummary: test\nLicense: none\n" + arch +
 		s.Tags + "\n%description\ntest\n%install\nmkdir -p %{buildroot}\n" + s.Install + "\n" + s.Extra + "\n%files\n%defattr(-,root,root)\n" + s.Files + "\n"
 }
 
