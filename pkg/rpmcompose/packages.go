@@ -63,7 +63,7 @@ func fetchPackages(ctx context.Context, plan *Plan, src Sources) ([]localPackage
 		algo, digest, _ := strings.Cut(p.Checksum, ":")
 		items[i] = fetch.Item{URLs: p.URLs, Checksum: fetch.Checksum{Algo: algo, Hex: digest}, Size: p.Size, Name: p.NEVRA(), Client: clients[p.Repo]}
 	}
-	files, err := fetch.Fetch(ctx, src.Cache, items, fetch.Options{Log: src.Log, Progress: src.Progress})
+	files, err := fetch.Fetch(ctx, src.Cache, items, fetch.Options{Log: src.Log, Progress: src.Progress, Offline: src.Offline})
 	if err != nil {
 		return nil, err
 	}
@@ -107,7 +107,7 @@ func loadPolicies(ctx context.Context, plan *Plan, src Sources) (map[string]poli
 			if r.ID != used.ID {
 				continue
 			}
-			keys, err := r.Keyring(ctx, rpmmd.Options{Log: src.Log})
+			keys, err := r.Keyring(ctx, src.Cache, rpmmd.Options{Log: src.Log, Offline: src.Offline})
 			if err != nil {
 				return nil, err
 			}

@@ -16,6 +16,7 @@ import (
 	"os"
 	"strings"
 
+	"github.com/hostctl/hostctl/internal/fsx"
 	"github.com/hostctl/hostctl/pkg/rpmcompose/fetch"
 )
 
@@ -117,33 +118,38 @@ func (l *login) RoundTrip(req *http.Request) (*http.Response, error) {
 	return l.next.RoundTrip(req)
 }
 
-// get reads a small file such as repomd.xml. What came over the network is kept, so that an offline run can
-// start from it; its signature is checked again then.
+// get reads a small file such as repomd.xml, see smallFile.
 func (m *Metadata) get(ctx context.Context, address string, max int64) ([]byte, error) {
+	return smallFile(ctx, m.cache, address, max, m.fetchOptions())
+}
+
+// smallFile reads a file of unknown checksum. What came over the network is kept, so that an offline run can
+// start from it; signatures are checked again then. Without a cache nothing is kept.
+func smallFile(ctx context.Context, cache *fsx.Dir, address string, max int64, o fetch.Options) ([]byte, error) {
 	_, local, err := fetch.LocalPath(address)
 	if err != nil {
 		return nil, fmt.Errorf("fetch %s: %w", address, err)
 	}
-	if local {
-		return fetch.Get(ctx, address, max, m.fetchOptions())
+	if local || cache == nil {
+		return fetch.Get(ctx, address, max, o)
 	}
 	sum := sha256.Sum256([]byte(address))
 	name := "small/" + hex.EncodeToString(sum[:])
-	if m.options.Offline {
-		data, err := m.cache.ReadFile(name, max)
+	if o.Offline {
+		data, err := cache.ReadFile(name, max)
 		if errors.Is(err, fs.ErrNotExist) {
 			return nil, fmt.Errorf("fetch %s: not in the cache: %w", address, fetch.ErrOffline)
 		}
 		return data, err
 	}
-	data, err := fetch.Get(ctx, address, max, m.fetchOptions())
+	data, err := fetch.Get(ctx, address, max, o)
 	if err != nil {
 		return nil, err
 	}
-	if err := m.cache.MkdirAll("small", 0o755); err != nil {
+	if err := cache.MkdirAll("small", 0o755); err != nil {
 		return nil, err
 	}
-	if err := m.cache.WriteFileAtomic(name, data, 0o644); err != nil {
+	if err := cache.WriteFileAtomic(name, data, 0o644); err != nil {
 		return nil, fmt.Errorf("keep %s: %w", address, err)
 	}
 	return data, nil

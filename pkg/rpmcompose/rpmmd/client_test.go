@@ -142,9 +142,20 @@ func (f roundTrip) RoundTrip(r *http.Request) (*http.Response, error) { return f
 // A run without network finds what the last one left, and says so where it does not.
 func TestOffline(t *testing.T) {
 	t.Parallel()
-	s := httptest.NewServer(smallRepo())
+	mux := http.NewServeMux()
+	mux.Handle("/", smallRepo())
+	key := signer(t, createrepo(t))
+	mux.HandleFunc("/key", func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write(key) })
+	s := httptest.NewServer(mux)
 	cache := testutil.OpenDir(t, t.TempDir())
-	r := Repo{ID: "r", BaseURLs: []string{s.URL}}
+	r := Repo{ID: "r", BaseURLs: []string{s.URL}, GPGKeys: []string{s.URL + "/key"}}
+	// The keys of packages are kept as well.
+	if _, err := r.Keyring(context.Background(), cache, Options{Offline: true}); !errors.Is(err, fetch.ErrOffline) {
+		t.Errorf("no key in the cache: %v", err)
+	}
+	if _, err := r.Keyring(context.Background(), cache, Options{}); err != nil {
+		t.Fatal(err)
+	}
 	if _, err := Load(context.Background(), r, cache, Options{Offline: true}); !errors.Is(err, fetch.ErrOffline) {
 		t.Errorf("nothing in the cache: %v", err)
 	}
@@ -153,6 +164,9 @@ func TestOffline(t *testing.T) {
 	}
 	s.Close()
 	if _, err := Load(context.Background(), r, cache, Options{Offline: true}); err != nil {
+		t.Error(err)
+	}
+	if _, err := r.Keyring(context.Background(), cache, Options{Offline: true}); err != nil {
 		t.Error(err)
 	}
 	if _, err := fetch.Fetch(context.Background(), cache, []fetch.Item{{URLs: []string{s.URL + "/x"},

@@ -197,14 +197,15 @@ func (m *Metadata) checkSignature(ctx context.Context, address string, data []by
 	return nil
 }
 
-// Keyring reads the repository's keys: those of its gpgkey addresses and its own Keys.
-func (r *Repo) Keyring(ctx context.Context, o Options) (*rpm.Keyring, error) {
+// Keyring reads the repository's keys: those of its gpgkey addresses and its own Keys. Keys that came over the
+// network are kept in cache, where an offline run finds them; nil keeps none.
+func (r *Repo) Keyring(ctx context.Context, cache *fsx.Dir, o Options) (*rpm.Keyring, error) {
 	client, err := r.Client(o)
 	if err != nil {
 		return nil, err
 	}
 	return r.keyring(func(address string) ([]byte, error) {
-		return fetch.Get(ctx, address, maxKeyFile, fetch.Options{Client: client, Log: o.Log})
+		return smallFile(ctx, cache, address, maxKeyFile, fetch.Options{Client: client, Log: o.Log, Offline: o.Offline})
 	})
 }
 
