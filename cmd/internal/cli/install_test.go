@@ -8,8 +8,10 @@ import (
 	"path/filepath"
 	"testing"
 
+	"github.com/hostctl/hostctl/internal/diskimage"
 	"github.com/hostctl/hostctl/internal/ui"
 	"github.com/hostctl/hostctl/pkg/deploy/upgrade"
+	"github.com/hostctl/hostctl/pkg/ostree"
 	"github.com/hostctl/hostctl/pkg/ostree/sign"
 )
 
@@ -61,5 +63,14 @@ func TestReadKeys(t *testing.T) {
 		if len(c.f.SignVerify) > 0 && req.SignKeys[sign.TypeEd25519] != public {
 			t.Errorf("%s: keys %q", name, req.SignKeys)
 		}
+	}
+}
+
+func TestInstallRefusesUnknownBoot(t *testing.T) {
+	t.Parallel()
+	err := (&App{}).Install(t.Context(), nil, InstallFlags{Boot: "lilo"}, "", ostree.Checksum{})
+	var usage ui.UsageError
+	if !errors.As(err, &usage) || !errors.Is(err, diskimage.ErrUnknownBoot) {
+		t.Errorf("got %v", err)
 	}
 }
