@@ -10,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/hostctl/hostctl/tests/lab"
 	"github.com/hostctl/hostctl/tests/vm/proto"
 )
 
@@ -17,7 +18,8 @@ import (
 // and the end of the shutdown that finishes it. Each time the machine must boot
 // the old or the new tree, its filesystems and repository must be clean, and the
 // next upgrade must work. HOSTCTL_CRASHES sets how often (default 2),
-// HOSTCTL_SEED repeats a run.
+// HOSTCTL_SEED repeats a run, HOSTCTL_ROOTFS (ext4, xfs, btrfs) and HOSTCTL_BOOT
+// (see diskimage.Boot) say what kind of machine is killed.
 func TestKilledMachine(t *testing.T) {
 	need(t, "crash")
 	n := number(t, "HOSTCTL_CRASHES", 2)
@@ -25,7 +27,7 @@ func TestKilledMachine(t *testing.T) {
 	t.Logf("seed %d", seed)
 	random := rand.New(rand.NewPCG(uint64(seed), 0))
 
-	m := newMachine(t)
+	m := newMachine(t, crashLab(t))
 	m.sh("echo hello > /etc/added; echo precious > /var/lib/precious; sync")
 	if err := m.Snapshot(t.Context(), "ready"); err != nil {
 		t.Fatal(err)
@@ -78,7 +80,18 @@ func TestKilledMachine(t *testing.T) {
 		m.sh("hostctl upgrade 2>&1")
 		m.expect("hostctl status --json | jq -r '.deployments[0].version'", "1.1")
 	}
-	t.Logf("booted: %v", seen)
+	t.Logf("TALLY: %d kills, root %s: the old system booted %d times, the new one %d times, nothing else",
+		n, m.sh("findmnt -no FSTYPE /sysroot; findmnt -no FSTYPE /boot | sed 's,^,/boot ,'"), seen["1"], seen["1.1"])
+}
+
+// crashLab is the usual lab unless another kind of machine is asked for.
+func crashLab(t *testing.T) *lab.Lab {
+	t.Helper()
+	boot, root := os.Getenv("HOSTCTL_BOOT"), os.Getenv("HOSTCTL_ROOTFS")
+	if boot == "" && root == "" {
+		return theLab(t)
+	}
+	return widerLab(t, boot, root)
 }
 
 func number(t *testing.T, name string, def int) int {

@@ -3,7 +3,7 @@
 // Package e2e checks the whole path on the test distribution: the composed tree
 // against ostree and rpm, what bad input does, and a machine that upgrades,
 // rolls back and is killed in the middle. It needs root, the built programs and
-// HOSTCTL_E2E, which names the parts to run: tree, machine, crash, trial (commas).
+// HOSTCTL_E2E, which names the parts to run: tree, machine, crash, trial, matrix (commas).
 package e2e
 
 import (

@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"os"
+	"path/filepath"
 	"regexp"
 	"strings"
 	"sync"
@@ -15,6 +16,7 @@ import (
 
 	"github.com/hostctl/hostctl/internal/composed"
 	"github.com/hostctl/hostctl/internal/fsx"
+	"github.com/hostctl/hostctl/tests/lab"
 	"github.com/hostctl/hostctl/tests/vm"
 	"github.com/hostctl/hostctl/tests/vm/proto"
 )
@@ -84,8 +86,8 @@ type machine struct {
 	count *counter
 }
 
-func newMachine(t *testing.T) *machine {
-	l := theLab(t)
+func newMachine(t *testing.T, l *lab.Lab) *machine {
+	t.Helper()
 	dir, err := fsx.OpenDir(l.Repo)
 	if err != nil {
 		t.Fatal(err)
@@ -99,15 +101,20 @@ func newMachine(t *testing.T) *machine {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { os.Remove(image) })
-	v, err := vm.New(vm.Config{Image: image, Tools: tools, MaxLife: 85 * time.Minute, Logf: t.Logf,
+	v, err := vm.New(vm.Config{Image: image, Tools: tools, UEFI: strings.HasPrefix(l.Boot, "uefi-"), MaxLife: 85 * time.Minute, Logf: t.Logf,
 		Forwards: []vm.Forward{{Guest: "10.0.2.100:80", Host: web.Listener.Addr().String()}}})
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() {
+		logs := filepath.Join(l.Dir, "logs", filepath.FromSlash(t.Name()))
+		if err := v.KeepLogs(logs); err != nil {
+			t.Error(err)
+		}
 		if t.Failed() {
 			t.Logf("console:\n%s", v.Console())
 		}
+		t.Logf("serial console: %s", filepath.Join(logs, "console.log"))
 		v.Close()
 	})
 	m := &machine{VM: v, t: t, count: count}
@@ -193,7 +200,7 @@ func (m *machine) interruptUpgrade() vm.Result {
 // a full upgrade, the new tree, rollback.
 func TestMachine(t *testing.T) {
 	need(t, "machine")
-	m := newMachine(t)
+	m := newMachine(t, theLab(t))
 
 	m.expect(bootedVersion, "1")
 	m.expect("grep OSTREE_VERSION /usr/lib/os-release", "OSTREE_VERSION='1'")

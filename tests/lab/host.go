@@ -70,7 +70,7 @@ func (l *Lab) prepareHost(ctx context.Context) error {
 	if l.host.Releasever != "" {
 		v1 += fmt.Sprintf("releasever = %q\n", l.host.Releasever)
 	}
-	v1 += initramfsText
+	v1 += initramfsText(nil)
 	v2 := fmt.Sprintf("include = \"demo-v1.toml\"\npackages = [%q]\n", l.host.Add)
 	for name, text := range map[string]string{hostRepoID + ".repo": own, "demo-v1.toml": v1, "demo-v2.toml": v2} {
 		if err := os.WriteFile(filepath.Join(l.Tree, name), []byte(text), 0o644); err != nil {

@@ -39,11 +39,14 @@ type Lab struct {
 	Cache    string // packages and metadata of composes
 	Treefile string
 	Ref      string // that the treefile writes
+	Boot     string // how machines start, a diskimage.Boot; empty: its default
+	RootFS   string // filesystem of their root: xfs, btrfs; empty: ext4
 
 	// Files of the tree's /etc that the demo edits and removes.
 	EditFile, RemoveFile string
 
-	host *HostTree
+	host  *HostTree
+	extra Extra
 
 	KeyID, KeyFile string // key that signs commits; its public half, armored
 
@@ -127,20 +130,44 @@ func (l *Lab) BuildDistro(ctx context.Context) error {
 	return l.Run(ctx, tool, "build", "--out", l.Distro, "--hostctl-rpm-root", filepath.Join(l.Bin, "rpmroot"))
 }
 
-// treefileText widens the distribution's treefile by this project's package.
-const treefileText = `# The test distribution with hostctl. Repositories are the *.repo files here.
-include = "treefile.toml"
-packages = ["hostctl"]
-` + initramfsText
+// Extra is what a variant of the lab's tree has more; the zero value is the
+// tree of the demo and of most tests.
+type Extra struct {
+	Name     string   // keeps the variant's tree and repository apart
+	Packages []string // of the test distribution, beyond its standard tree
+	Drivers  []string // kernel modules that its initramfs has more
+}
 
-const initramfsText = `
+// UseExtra makes the lab compose a variant.
+func (l *Lab) UseExtra(e Extra) {
+	l.extra = e
+	l.Tree = filepath.Join(l.Dir, e.Name+"-tree")
+	l.Treefile = filepath.Join(l.Tree, "host.toml")
+}
+
+// treefileText widens the distribution's treefile by this project's package.
+func (l *Lab) treefileText() string {
+	var list strings.Builder
+	for _, p := range append([]string{"hostctl"}, l.extra.Packages...) {
+		fmt.Fprintf(&list, "%q, ", p)
+	}
+	return `# The test distribution with hostctl. Repositories are the *.repo files here.
+include = "treefile.toml"
+packages = [` + strings.TrimSuffix(list.String(), ", ") + `]
+` + initramfsText(l.extra.Drivers)
+}
+
+func initramfsText(drivers []string) string {
+	list := strings.Join(append([]string{"virtio_blk virtio_pci ext4 overlay"}, drivers...), " ")
+	return `
 # Emulated machines read the initramfs slowly: only what their virtual disk needs.
 initramfs-args = [
   "--modules", "base systemd systemd-initrd udev-rules kernel-modules hostctl",
-  "--drivers", "virtio_blk virtio_pci ext4 overlay",
+  "--drivers", "` + list + `",
   "--install", "/usr/sbin/fsck /usr/sbin/e2fsck /usr/sbin/fsck.ext4 /usr/bin/sh /usr/bin/mount /usr/bin/umount",
 ]
 `
+}
 
 // SelectRelease points the repository definition at one state of the
 // distribution, as if its mirror had been updated.
@@ -156,7 +183,7 @@ func (l *Lab) SelectRelease(state string) error {
 	}
 	repo := strings.NewReplacer("@BASEURL@", "file://"+filepath.Join(l.Distro, state),
 		"@GPGKEY@", "file://"+filepath.Join(l.Distro, "RPM-GPG-KEY-testdistro")).Replace(string(tmpl))
-	files := map[string]string{"treefile.toml": string(tree), "host.toml": treefileText, "testdistro.repo": repo}
+	files := map[string]string{"treefile.toml": string(tree), "host.toml": l.treefileText(), "testdistro.repo": repo}
 	if err := os.MkdirAll(l.Tree, 0o755); err != nil {
 		return err
 	}
@@ -214,7 +241,7 @@ func (l *Lab) Prepare(ctx context.Context) error {
 // older ones.
 func (l *Lab) chooseRepo() error {
 	h := sha256.New()
-	h.Write([]byte(treefileText))
+	h.Write([]byte(l.treefileText()))
 	for _, f := range []string{filepath.Join(l.Distro, "manifest.json"), l.ComposeServer(), l.Hostctl(), l.KeyFile,
 		filepath.Join(l.Root, "tests", "testdistro", "treefile.toml")} {
 		data, err := os.ReadFile(f)
@@ -224,8 +251,12 @@ func (l *Lab) chooseRepo() error {
 		fmt.Fprintf(h, "%d\n", len(data))
 		h.Write(data)
 	}
-	l.Repo = filepath.Join(l.Dir, "repo-"+hex.EncodeToString(h.Sum(nil))[:12])
-	old, err := filepath.Glob(filepath.Join(l.Dir, "repo-*"))
+	prefix := filepath.Join(l.Dir, "repo-")
+	if l.extra.Name != "" {
+		prefix = filepath.Join(l.Dir, l.extra.Name+"-repo-")
+	}
+	l.Repo = prefix + hex.EncodeToString(h.Sum(nil))[:12]
+	old, err := filepath.Glob(prefix + "*")
 	if err != nil {
 		return err
 	}

@@ -95,6 +95,7 @@ func (l *Lab) Install(ctx context.Context, sysroot, url string) error {
 	}
 	argv := []string{l.Hostctl(), "install", "--sysroot", sysroot, "--url", url, "--from", l.Repo, "--ref", l.Ref, "--commit", first,
 		"--gpg-import", l.KeyFile, "--remote", Remote, "--stateroot", Stateroot}
+	argv = append(argv, l.bootArgs()...)
 	for _, k := range []string{"root=LABEL=root", "rw", "console=ttyS0", "quiet", "mitigations=off", "audit=0",
 		"init_on_alloc=0", "random.trust_cpu=on", "no_timer_check", "cryptomgr.notests"} {
 		argv = append(argv, "--karg", k)
@@ -128,6 +129,16 @@ func (l *Lab) Image(ctx context.Context) (image string, tools vm.Tools, err erro
 		return "", tools, err
 	}
 	image = filepath.Join(l.Dir, "disk.img")
-	err = l.Run(ctx, l.ComposeServer(), "image", "--sysroot", sysroot, "--output", image)
+	argv := append([]string{l.ComposeServer(), "image", "--sysroot", sysroot, "--output", image}, l.bootArgs()...)
+	if err = l.Run(ctx, argv...); err == nil {
+		err = l.convertRoot(ctx, image, sysroot)
+	}
 	return image, tools, errors.Join(err, dir.RemoveAll("sysroot"))
+}
+
+func (l *Lab) bootArgs() []string {
+	if l.Boot == "" {
+		return nil
+	}
+	return []string{"--boot", l.Boot}
 }
