@@ -40,15 +40,11 @@ func widerLab(t *testing.T, boot, rootFS string) *lab.Lab {
 	return &own
 }
 
-// extlinux is the layout that no image has: its installer wants the mounted
-// filesystem, so the machine is converted after its first boot.
-const extlinux = "bios-extlinux"
-
 // layouts are the ways to boot that HOSTCTL_MATRIX selects (commas); all if it
 // is not set.
 func layouts(t *testing.T) []string {
 	t.Helper()
-	all := []string{extlinux}
+	all := []string{lab.Extlinux}
 	for _, b := range diskimage.Boots() {
 		all = append(all, string(b))
 	}
@@ -75,18 +71,11 @@ func TestMatrix(t *testing.T) {
 }
 
 func matrixMachine(t *testing.T, boot string) {
-	image := boot
-	if boot == extlinux {
-		image = string(diskimage.BIOSGRUB)
-	}
-	m := newMachine(t, widerLab(t, image, ""))
+	m := newMachine(t, widerLab(t, boot, ""))
 	m.expect(bootedVersion, "1")
 	m.expect("test -d /sys/firmware/efi && echo uefi || echo bios", boot[:4])
 	m.expect("systemctl --failed --no-legend | wc -l", "0")
 	m.expect("findmnt -no FSTYPE /boot", bootFilesystem(boot))
-	if boot == extlinux {
-		m.useExtlinux()
-	}
 	kernel := m.sh("uname -r")
 	m.sh("echo '# my line' >> /etc/testdistro.conf; echo precious > /var/lib/precious")
 
@@ -108,33 +97,12 @@ func matrixMachine(t *testing.T, boot string) {
 	m.reboot()
 	m.expect(bootedVersion, "1")
 	m.expect("uname -r; grep -o 'matrix.test=.' /proc/cmdline; cat /var/lib/precious", kernel+"\nmatrix.test=1\nprecious")
-	m.sh("hostctl fsck")
 
 	ctx, cancel := context.WithTimeout(t.Context(), bootLimit)
 	defer cancel()
 	if err := m.Shutdown(ctx); err != nil {
 		t.Error(err)
 	}
-}
-
-// useExtlinux replaces GRUB by EXTLINUX: the code in the boot sector and in /boot,
-// the flag of the partition that it looks for, and the file that leads to the
-// menu. EXTLINUX reads no ext4 with 64-bit block numbers.
-func (m *machine) useExtlinux() {
-	m.t.Helper()
-	m.sh(`umount /boot
-e2fsck -fy /dev/vda2 >/dev/null || test $? -le 1
-resize2fs -s /dev/vda2 2>/dev/null
-e2fsck -fy /dev/vda2 >/dev/null
-mount /boot
-mkdir /boot/syslinux
-extlinux --install /boot/syslinux
-ln -s ../loader/syslinux.cfg /boot/syslinux/syslinux.cfg
-rm -r /boot/grub
-dd if=/usr/lib/EXTLINUX/gptmbr.bin of=/dev/vda bs=440 count=1 conv=notrunc
-dd if=/dev/zero of=/dev/vda1 bs=1M count=1 2>/dev/null || :
-sfdisk --no-reread --force --part-attrs /dev/vda 2 LegacyBIOSBootable
-sync`)
 }
 
 func bootFilesystem(boot string) string {

@@ -39,7 +39,7 @@ type Lab struct {
 	Cache    string // packages and metadata of composes
 	Treefile string
 	Ref      string // that the treefile writes
-	Boot     string // how machines start, a diskimage.Boot; empty: its default
+	Boot     string // how machines start, a diskimage.Boot or Extlinux; empty: bios-grub
 	RootFS   string // filesystem of their root: xfs, btrfs; empty: ext4
 
 	// Files of the tree's /etc that the demo edits and removes.

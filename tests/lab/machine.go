@@ -114,6 +114,9 @@ func (l *Lab) Image(ctx context.Context) (image string, tools vm.Tools, err erro
 	if err := dir.RemoveAll("sysroot"); err != nil {
 		return "", tools, err
 	}
+	if err := l.leadToMenu(sysroot); err != nil {
+		return "", tools, err
+	}
 	if err := l.Install(ctx, sysroot, GuestURL); err != nil {
 		return "", tools, err
 	}
@@ -131,14 +134,7 @@ func (l *Lab) Image(ctx context.Context) (image string, tools vm.Tools, err erro
 	image = filepath.Join(l.Dir, "disk.img")
 	argv := append([]string{l.ComposeServer(), "image", "--sysroot", sysroot, "--output", image}, l.bootArgs()...)
 	if err = l.Run(ctx, argv...); err == nil {
-		err = l.convertRoot(ctx, image, sysroot)
+		err = l.convert(ctx, image, sysroot)
 	}
 	return image, tools, errors.Join(err, dir.RemoveAll("sysroot"))
-}
-
-func (l *Lab) bootArgs() []string {
-	if l.Boot == "" {
-		return nil
-	}
-	return []string{"--boot", l.Boot}
 }
