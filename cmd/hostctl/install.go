@@ -24,12 +24,15 @@ func (a *app) installCmd() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "install --sysroot DIR --url URL --ref REF",
 		Short: "Make the first deployment in an empty folder or a mounted disk",
-		Long: `Initialise a sysroot in an empty folder, pull a ref and deploy it. With GRUB's
-files in boot/grub it can boot; "compose-server image" does that and makes a disk.
-The machine will follow REF at URL.`,
-		Example: `  hostctl install --sysroot /mnt --url http://server:8080 --ref example/x86_64/server --gpg-import key.asc --karg root=LABEL=root`,
-		Args:    cli.NoArgs,
-		RunE:    func(cmd *cobra.Command, _ []string) error { return a.install(cmd, f) },
+		Long: `Initialise a sysroot in an empty folder, pull a ref and deploy it. --boot decides
+the form of the boot menu and the lines of /etc/fstab that mount /boot and the EFI
+system partition by their labels. The boot loader itself is not installed;
+"compose-server image" does that and makes a disk. The machine will follow REF at
+URL.`,
+		Example: `  hostctl install --sysroot /mnt --url http://server:8080 --ref example/x86_64/server --gpg-import key.asc --karg root=LABEL=root
+  hostctl install --sysroot root --boot uefi-grub --url http://server:8080 --ref example/x86_64/server --gpg-import key.asc`,
+		Args: cli.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error { return a.install(cmd, f) },
 	}
 	fl := cmd.Flags()
 	f.Add(fl, nil)
