@@ -92,6 +92,9 @@ func runOp(ctx context.Context, op string) error {
 		case "rollback":
 			_, err := l.Rollback(ctx)
 			return err
+		case "try":
+			_, err := tryCommit(ctx, l, commit, 0)
+			return err
 		case "settle":
 			_, err := l.SettleBoot(ctx)
 			return err

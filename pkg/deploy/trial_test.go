@@ -4,6 +4,7 @@ package deploy
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"fmt"
 	"os"
@@ -146,22 +147,37 @@ func trialBox(t *testing.T) (b *box, one Deployment) {
 func (b *box) try(v, tries int) Deployment {
 	b.t.Helper()
 	var d Deployment
+	c := numbered(b, v)
 	b.locked(func(l *Locked) {
-		c := numbered(b, v)
-		st := b.load()
-		n, err := l.s.Tries(st, c, tries)
-		testutil.Must(b.t, err)
-		var merge *Deployment
-		if m, ok := st.Merge("testos"); ok {
-			merge = &m
-		}
-		d, _, err = l.Deploy(b.t.Context(), Request{Stateroot: "testos", Commit: c, Origin: NewOrigin("testos/main")})
-		testutil.Must(b.t, err)
-		testutil.Must(b.t, l.BeginTrial(b.t.Context(), d, n))
-		_, err = l.Write(b.t.Context(), Retention{}.Order(st, d, merge))
+		var err error
+		d, err = tryCommit(b.t.Context(), l, c, tries)
 		testutil.Must(b.t, err)
 	})
 	return d
+}
+
+func tryCommit(ctx context.Context, l *Locked, c ostree.Checksum, tries int) (Deployment, error) {
+	st, err := l.s.Load(ctx)
+	if err != nil {
+		return Deployment{}, err
+	}
+	n, err := l.s.Tries(st, c, tries)
+	if err != nil {
+		return Deployment{}, err
+	}
+	var merge *Deployment
+	if m, ok := st.Merge("testos"); ok {
+		merge = &m
+	}
+	d, _, err := l.Deploy(ctx, Request{Stateroot: "testos", Commit: c, Origin: NewOrigin("testos/main")})
+	if err != nil {
+		return d, err
+	}
+	if err := l.BeginTrial(ctx, d, n); err != nil {
+		return d, err
+	}
+	_, err = l.Write(ctx, Retention{}.Order(st, d, merge))
+	return d, err
 }
 
 // counter plays GRUB: it sets boot_counter.
@@ -315,6 +331,41 @@ func TestTrialCrash(t *testing.T) {
 			testutil.Must(t, err)
 		})
 		b.settled(two, "1 of 1 boots did not get as far as the health checks: kernel, initramfs or services are broken")
+	}
+}
+
+// TestTrialBeginCrash: whatever step is the last one, the old default is not
+// counted and the new one is.
+func TestTrialBeginCrash(t *testing.T) {
+	t.Parallel()
+	b, one := trialBox(t)
+	out, err := b.child("try", numbered(b, 2), "*=trace")
+	testutil.Must(t, err)
+	list := points(out)
+	olds, news := 0, 0
+	for i, point := range list {
+		b.locked(func(l *Locked) {
+			_, err := l.Write(t.Context(), []Deployment{one})
+			testutil.Must(t, err)
+			_, err = l.Cleanup(t.Context())
+			testutil.Must(t, err)
+		})
+		b.expectTrial(nil)
+		if out, err := b.child("try", numbered(b, 3+i), point); !testutil.Killed(err) {
+			t.Fatalf("%s: not killed: %v\n%s", point, err, out)
+		}
+		st := b.load()
+		if st.Deployments[0].Same(one) {
+			olds++
+			b.expectTrial(nil)
+		} else {
+			news++
+			b.expectTrial(&Trial{Deployment: st.Deployments[0].FullName(), Tries: 3, Counting: true, Left: 3})
+		}
+		checkBootable(t, b, st)
+	}
+	if len(list) < 10 || olds == 0 || news == 0 {
+		t.Errorf("%d points: %d old, %d new", len(list), olds, news)
 	}
 }
 
