@@ -6,7 +6,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"path"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -143,13 +142,9 @@ func (a *app) withEtc(ctx context.Context, writable bool, fn func(deploy.Etc) er
 
 // etcPaths makes the paths of a command line relative to /etc.
 func etcPaths(args []string) ([]string, error) {
-	var out []string
-	for _, arg := range args {
-		p, ok := strings.CutPrefix(path.Clean(arg), "/etc/")
-		if !ok {
-			return nil, ui.UsageError{Err: fmt.Errorf("%q is not a path below /etc", arg)}
-		}
-		out = append(out, p)
+	out, err := deploy.EtcPaths(args)
+	if err != nil {
+		return nil, ui.UsageError{Err: err}
 	}
 	return out, nil
 }

@@ -7,11 +7,13 @@ import (
 	"fmt"
 	"os"
 	"strings"
+	"time"
 
 	"github.com/spf13/cobra"
 
 	"github.com/hostctl/hostctl/cmd/internal/cli"
 	"github.com/hostctl/hostctl/pkg/deploy"
+	"github.com/hostctl/hostctl/pkg/etcmerge"
 )
 
 // internalCmd holds what units and packaging call; it is hidden from help.
@@ -38,7 +40,12 @@ func (a *app) finalizeStaged(cmd *cobra.Command, _ []string) error {
 	ctx := cmd.Context()
 	return a.withSysroot(true, func(s *deploy.Sysroot) error {
 		return s.WithLock(ctx, func(l *deploy.Locked) error {
-			res, err := l.FinalizeStaged(ctx, deploy.Retention{})
+			set, err := s.Settings()
+			if err != nil {
+				// A typing error in a setting must not cost the update that is staged.
+				a.Log().Warn("the default retention counts", "error", err)
+			}
+			res, err := l.FinalizeStaged(ctx, set.Retention(time.Now()))
 			if errors.Is(err, deploy.ErrNothingStaged) || errors.Is(err, deploy.ErrStagedLocked) {
 				fmt.Fprintln(a.Out, "Nothing to finish:", err)
 				return nil
@@ -72,7 +79,31 @@ func (a *app) printEtc(r deploy.EtcReport) {
 		return
 	}
 	fmt.Fprintf(a.Out, "Copying /etc changes: %d modified, %d removed, %d added\n", r.Counts.Modified, r.Counts.Removed, r.Counts.Added)
-	for _, c := range r.Conflicts() {
-		fmt.Fprintf(a.Out, "  /etc/%s: your version is kept (%s)\n", c.Path, c.Conflict)
+	a.printClashes(r.Clashes)
+}
+
+// printClashes lists what was changed in /etc here and in the new tree, with the lines.
+func (a *app) printClashes(list []etcmerge.Clash) {
+	for _, c := range list {
+		fmt.Fprintf(a.Out, "  /etc/%s: %s (%s)\n", c.Path, outcome(c.Change), c.Conflict)
+		for line := range strings.Lines(c.Diff) {
+			fmt.Fprint(a.Out, "    ", line)
+			if !strings.HasSuffix(line, "\n") {
+				fmt.Fprintln(a.Out)
+			}
+		}
 	}
+}
+
+// outcome says what becomes of a name in conflict.
+func outcome(c etcmerge.Change) string {
+	switch {
+	case c.Replaced && c.Dest != "":
+		return "the new default is taken, yours is kept as /etc/" + c.Dest
+	case c.Replaced:
+		return "the new default is taken"
+	case c.Saved != "":
+		return "your version is kept, the new default is beside it as /etc/" + c.Saved
+	}
+	return "your version is kept"
 }

@@ -104,10 +104,13 @@ func (a *app) showKargs(ctx context.Context, f kargsFlags) error {
 }
 
 func (a *app) changeKargs(ctx context.Context, f kargsFlags) error {
+	o, err := a.upgradeOptions(f.upgradeFlags)
+	if err != nil {
+		return err
+	}
+	o.Kargs = func(k bls.Kargs) (bls.Kargs, error) { return f.apply(ctx, k) }
 	var res upgrade.Result
-	err := a.withSysroot(true, func(s *deploy.Sysroot) (err error) {
-		o := a.upgradeOptions(f.upgradeFlags)
-		o.Kargs = func(k bls.Kargs) (bls.Kargs, error) { return f.apply(ctx, k) }
+	err = a.withSysroot(true, func(s *deploy.Sysroot) (err error) {
 		res, err = upgrade.SetKargs(ctx, s, f.index, o)
 		return err
 	})

@@ -35,8 +35,9 @@ type app struct {
 
 // codes is the table from errors to exit statuses; help prints the same rows.
 func codes() []ui.Code {
-	return append(ui.Codes(ostree.ErrNoSpace, deploy.ErrBootSpace),
+	return append(ui.Codes(ostree.ErrNoSpace, deploy.ErrBootSpace, deploy.ErrDiskSpace),
 		ui.Code{Status: 5, Meaning: "the machine has no such deployment, or none to roll back to", Is: []error{deploy.ErrNoDeployment, deploy.ErrNoRollback, deploy.ErrNotSysroot, deploy.ErrNotBlocked}},
+		ui.Code{Status: 6, Meaning: "files of /etc were changed here and in the new tree, and --etc-conflicts=fail; nothing was changed", Is: []error{deploy.ErrEtcConflict}},
 		ui.Code{Status: 77, Meaning: "nothing changed (with --unchanged-exit-77)", Is: []error{errUnchanged}})
 }
 

@@ -6,6 +6,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -17,32 +18,37 @@ import (
 )
 
 func (a *app) statusCmd() *cobra.Command {
-	var asJSON bool
+	var asJSON, diff bool
 	cmd := &cobra.Command{
 		Use:   "status",
 		Short: "Show the deployments: booted, staged, rollback",
 		Long: `Show the deployments in boot order. ● marks the booted one; what stands above it
-comes at the next boot, what stands below it is what a rollback goes to.`,
-		Args: cli.NoArgs,
-		RunE: func(cmd *cobra.Command, _ []string) error { return a.status(cmd.Context(), asJSON) },
+comes at the next boot, what stands below it is what a rollback goes to. Files of /etc
+that were changed here and in a new tree are listed with the deployment that they
+concern; with --diff, the lines, too. The lines of files that not everybody may read
+are never shown.`,
+		Example: "  hostctl status --diff\n  hostctl status --json",
+		Args:    cli.NoArgs,
+		RunE:    func(cmd *cobra.Command, _ []string) error { return a.status(cmd.Context(), asJSON, diff) },
 	}
 	cmd.Flags().BoolVar(&asJSON, "json", false, "print the state as JSON")
+	cmd.Flags().BoolVar(&diff, "diff", false, "show the lines of conflicts in /etc")
 	return cmd
 }
 
-func (a *app) status(ctx context.Context, asJSON bool) error {
+func (a *app) status(ctx context.Context, asJSON, diff bool) error {
 	return a.withSysroot(false, func(s *deploy.Sysroot) error {
 		st, err := s.Load(ctx)
 		if err != nil {
 			return err
 		}
-		report := describeState(s, st)
+		report := describeState(ctx, s, st)
 		if asJSON {
 			enc := json.NewEncoder(a.Out)
 			enc.SetIndent("", "  ")
 			return enc.Encode(report)
 		}
-		a.printStatus(report)
+		a.printStatus(report, diff)
 		return nil
 	})
 }
@@ -51,6 +57,8 @@ func (a *app) status(ctx context.Context, asJSON bool) error {
 type stateReport struct {
 	deploy.State
 	Deployments []deploymentReport `json:"deployments"`
+	// Settings are the defaults of the sysroot; nil if they cannot be read.
+	Settings *deploy.Settings `json:"settings,omitempty"`
 }
 
 type deploymentReport struct {
@@ -58,23 +66,27 @@ type deploymentReport struct {
 	// SignatureRequired tells whether the remote wants commits signed.
 	SignatureRequired bool                `json:"signatureRequired"`
 	Signatures        []upgrade.Signature `json:"signatures,omitempty"`
+	Etc               etcReport           `json:"etc"`
 }
 
 // describeState verifies the commits again. What keeps it from doing so is part of
 // the report: status must work on a broken system.
-func describeState(s *deploy.Sysroot, st deploy.State) stateReport {
+func describeState(ctx context.Context, s *deploy.Sysroot, st deploy.State) stateReport {
 	out := stateReport{State: st, Deployments: []deploymentReport{}}
 	for _, d := range st.Deployments {
 		sigs, err := upgrade.Signatures(s.Repo(), d, cli.Trust())
 		if err != nil {
 			sigs.List = append(sigs.List, upgrade.Signature{Problem: err.Error()})
 		}
-		out.Deployments = append(out.Deployments, deploymentReport{d, sigs.Verified, sigs.List})
+		out.Deployments = append(out.Deployments, deploymentReport{d, sigs.Verified, sigs.List, describeEtc(ctx, s, d)})
+	}
+	if set, err := s.Settings(); err == nil {
+		out.Settings = &set
 	}
 	return out
 }
 
-func (a *app) printStatus(report stateReport) {
+func (a *app) printStatus(report stateReport, diff bool) {
 	st := report.State
 	if len(st.Deployments) == 0 {
 		fmt.Fprintln(a.Out, "No deployments.")
@@ -83,6 +95,13 @@ func (a *app) printStatus(report stateReport) {
 	}
 	for _, d := range report.Deployments {
 		a.printDeployment(st, d)
+		a.printConflicts(d.Etc, diff)
+	}
+	if report.Settings != nil && len(st.Deployments) > 0 {
+		fmt.Fprintf(a.Out, "Kept: %s\n", settingsWords(*report.Settings))
+	}
+	if st.BootProblem != "" {
+		fmt.Fprintf(a.Out, "Nothing can be deployed: %s\n", st.BootProblem)
 	}
 	for _, b := range st.Broken {
 		fmt.Fprintf(a.Out, "Broken boot entry %s: %s\n", b.File, b.Error)
@@ -126,7 +145,22 @@ func (a *app) printDeployment(st deploy.State, r deploymentReport) {
 	if b, blocked := st.BlockOf(d.Checksum); blocked {
 		field("Failed", b.Reason)
 	}
-	field("Unlocked", string(d.Unlocked))
+	field("Unlocked", unlockedWords(d.Unlocked))
+	name := "Conflicts"
+	if d.Staged {
+		name = "Changes of /etc"
+	}
+	field(name, r.Etc.etcWords())
+}
+
+func (a *app) printConflicts(r etcReport, diff bool) {
+	list := slices.Clone(r.Conflicts)
+	for i := range list {
+		if !diff {
+			list[i].Diff = ""
+		}
+	}
+	a.printClashes(list)
 }
 
 // trialText says how a trial stands.

@@ -5,6 +5,7 @@ package main
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 
 	"github.com/spf13/cobra"
@@ -18,23 +19,22 @@ import (
 )
 
 type upgradeFlags struct {
-	check, reboot, asJSON, allowDowngrade, failOnConflict, unchanged77, allowBlocked bool
+	check, reboot, asJSON, allowDowngrade, unchanged77, allowBlocked bool
 
-	tries int
+	etcConflicts          string
+	etcReplace            []string
+	keep, keepDays, tries int
 }
 
 func (f *upgradeFlags) add(cmd *cobra.Command) {
 	fl := cmd.Flags()
 	fl.BoolVarP(&f.reboot, "reboot", "r", false, "restart the machine when it is done")
 	fl.BoolVar(&f.asJSON, "json", false, "print the result as JSON")
-	fl.BoolVar(&f.failOnConflict, "fail-on-etc-conflict", false, "stop where a file of /etc was changed here and in the new tree")
+	fl.StringVar(&f.etcConflicts, "etc-conflicts", "", "what to do where a file of /etc was changed here and in the new tree: `keep` yours and the new default beside it, or fail and change nothing")
+	fl.StringArrayVar(&f.etcReplace, "etc-replace", nil, "in a conflict at `PATH` or below take the new default and keep yours beside it")
+	fl.IntVar(&f.keep, "keep", 0, "keep `N` deployments, 2 or more; pinned ones come on top")
+	fl.IntVar(&f.keepDays, "keep-days", 0, "of those beyond two, keep none whose commit is older than `N` days")
 	fl.IntVar(&f.tries, "tries", 0, "boot the new tree at most so often (1 to 9) until it proves good, then go back; -1: no trial (default: as configured, 3)")
-	cmd.PreRunE = func(*cobra.Command, []string) error {
-		if f.tries < -1 || f.tries > bootloader.MaxTries {
-			return ui.UsageError{Err: fmt.Errorf("--tries %d is not within 1 and %d, nor -1", f.tries, bootloader.MaxTries)}
-		}
-		return nil
-	}
 	fl.BoolVar(&f.unchanged77, "unchanged-exit-77", false, "exit with 77 when there is nothing to do")
 }
 
@@ -47,8 +47,9 @@ func (a *app) upgradeCmd() *cobra.Command {
 		Long: `Pull the newest commit of the branch that this host follows and prepare it for the
 next boot. The running system does not change. Interrupted, it leaves the
 system as it was and continues later without receiving anything twice.`,
-		Args: cli.NoArgs,
-		RunE: func(cmd *cobra.Command, _ []string) error { return a.upgrade(cmd.Context(), f) },
+		Example: "  hostctl upgrade --reboot\n  hostctl upgrade --etc-conflicts=fail\n  hostctl upgrade --etc-replace /etc/ssh",
+		Args:    cli.NoArgs,
+		RunE:    func(cmd *cobra.Command, _ []string) error { return a.upgrade(cmd.Context(), f) },
 	}
 	f.add(cmd)
 	cmd.Flags().BoolVar(&f.check, "check", false, "only tell what would be upgraded")
@@ -85,10 +86,36 @@ func (a *app) upgrade(ctx context.Context, f upgradeFlags) error {
 	return a.change(ctx, f, upgrade.Upgrade)
 }
 
+// upgradeOptions checks the flags and makes options of them.
+func (a *app) upgradeOptions(f upgradeFlags) (upgrade.Options, error) {
+	o := upgrade.Options{Stage: a.onHost(), AllowDowngrade: f.allowDowngrade, Keep: f.keep, KeepDays: f.keepDays,
+		Tries: f.tries, AllowBlocked: f.allowBlocked, Trust: cli.Trust(), Progress: a.Progress(), Logger: a.Log()}
+	if err := checkKeep(f.keep, f.keepDays); err != nil {
+		return o, err
+	}
+	if f.tries < -1 || f.tries > bootloader.MaxTries {
+		return o, ui.UsageError{Err: fmt.Errorf("--tries %d is not within 1 and %d, nor -1", f.tries, bootloader.MaxTries)}
+	}
+	var err error
+	if f.etcConflicts != "" {
+		if o.EtcConflicts, err = deploy.ParseEtcConflicts(f.etcConflicts); err != nil {
+			return o, ui.UsageError{Err: fmt.Errorf("--etc-conflicts: %w", err)}
+		}
+	}
+	if o.EtcReplace, err = etcPaths(f.etcReplace); err != nil {
+		return o, err
+	}
+	return o, nil
+}
+
 // check needs the sysroot writable, for it stores the new commit object.
 func (a *app) check(ctx context.Context, f upgradeFlags) error {
+	o, err := a.upgradeOptions(f)
+	if err != nil {
+		return err
+	}
 	return a.withSysroot(true, func(s *deploy.Sysroot) error {
-		res, err := upgrade.Check(ctx, s, a.upgradeOptions(f))
+		res, err := upgrade.Check(ctx, s, o)
 		if err != nil {
 			return err
 		}
@@ -98,6 +125,7 @@ func (a *app) check(ctx context.Context, f upgradeFlags) error {
 		if res.Unchanged {
 			return a.unchanged(f, res)
 		}
+		a.printWarnings(res.Warnings)
 		fmt.Fprintln(a.Out, "An update is available.")
 		a.printTarget(res)
 		a.printPackages(res.Packages)
@@ -105,23 +133,22 @@ func (a *app) check(ctx context.Context, f upgradeFlags) error {
 	})
 }
 
-func (a *app) upgradeOptions(f upgradeFlags) upgrade.Options {
-	return upgrade.Options{Stage: a.onHost(), AllowDowngrade: f.allowDowngrade, FailOnConflict: f.failOnConflict,
-		Tries: f.tries, AllowBlocked: f.allowBlocked,
-		Trust: cli.Trust(), Progress: a.Progress(), Logger: a.Log()}
-}
-
 type operation func(context.Context, *deploy.Sysroot, upgrade.Options) (upgrade.Result, error)
 
 func (a *app) change(ctx context.Context, f upgradeFlags, op operation) error {
-	var res upgrade.Result
-	err := a.withSysroot(true, func(s *deploy.Sysroot) (err error) {
-		res, err = op(ctx, s, a.upgradeOptions(f))
-		return err
-	})
+	o, err := a.upgradeOptions(f)
 	if err != nil {
 		return err
 	}
+	var res upgrade.Result
+	err = a.withSysroot(true, func(s *deploy.Sysroot) (err error) {
+		res, err = op(ctx, s, o)
+		return err
+	})
+	if err != nil {
+		return errors.Join(err, a.printRefusal(f, res, err))
+	}
+	a.printWarnings(res.Warnings)
 	if f.asJSON {
 		if err := a.printJSON(res); err != nil {
 			return err
@@ -133,6 +160,25 @@ func (a *app) change(ctx context.Context, f upgradeFlags, op operation) error {
 		return a.unchanged(f, res)
 	}
 	return a.rebootIf(ctx, f.reboot)
+}
+
+// printRefusal shows what an upgrade that stopped had found, conflicts above all.
+func (a *app) printRefusal(f upgradeFlags, res upgrade.Result, cause error) error {
+	a.printWarnings(res.Warnings)
+	if !errors.Is(cause, deploy.ErrEtcConflict) {
+		return nil
+	}
+	if f.asJSON {
+		return a.printJSON(res)
+	}
+	a.printClashes(res.Etc.Clashes)
+	return nil
+}
+
+func (a *app) printWarnings(list []string) {
+	for _, w := range list {
+		fmt.Fprintln(a.Err, "warning:", w)
+	}
 }
 
 func (a *app) unchanged(f upgradeFlags, res upgrade.Result) error {

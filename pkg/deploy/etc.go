@@ -85,6 +85,10 @@ func (s *Sysroot) StagedEtc(ctx context.Context) (EtcReport, error) {
 	if rec == nil {
 		return EtcReport{}, ErrNothingStaged
 	}
+	return s.stagedEtc(ctx, *rec)
+}
+
+func (s *Sysroot) stagedEtc(ctx context.Context, rec stagedRecord) (EtcReport, error) {
 	if rec.merge == nil {
 		return EtcReport{}, nil
 	}

@@ -147,14 +147,14 @@ func TestRefusalKnowsPolicy(t *testing.T) {
 func TestStagedRecordPolicy(t *testing.T) {
 	t.Parallel()
 	d := Deployment{Stateroot: "os", BootChecksum: strings.Repeat("0", 64)}
-	full := stagedRecord{target: d, etc: etcmerge.Policy{SaveNew: true, Replace: []string{"a", "b/c"}}, retention: Retention{Older: 3, MaxAge: time.Hour}}
-	for _, r := range []stagedRecord{{target: d}, full} {
+	full := stagedRecord{target: d, etc: etcmerge.Policy{SaveNew: true, Replace: []string{"a", "b/c"}}, retention: &Retention{Older: 3, MaxAge: time.Hour}}
+	for _, r := range []stagedRecord{{target: d}, {target: d, retention: &Retention{}}, full} {
 		data, err := encodeStaged(r)
 		testutil.Must(t, err)
 		back, err := decodeStaged(data)
 		testutil.Must(t, err)
-		if d := cmp.Diff(r.etc, back.etc); d != "" || back.retention != r.retention {
-			t.Errorf("%s %+v", d, back.retention)
+		if d := cmp.Diff(r.etc, back.etc) + cmp.Diff(r.retention, back.retention); d != "" {
+			t.Error(d)
 		}
 	}
 	now := Retention{Older: 1, Pending: true}

@@ -80,7 +80,7 @@ func (l *Locked) stage(ctx context.Context, req Request, o StageOptions) (StageR
 	if err := failpoint.Hit("deploy.stage-synced"); err != nil {
 		return res, err
 	}
-	data, err := encodeStaged(stagedRecord{target: d, merge: merge, locked: o.Locked, tries: o.Tries, etc: req.Etc, retention: req.Retention})
+	data, err := encodeStaged(stagedRecord{target: d, merge: merge, locked: o.Locked, tries: o.Tries, etc: req.Etc, retention: &req.Retention})
 	if err != nil {
 		return res, err
 	}
@@ -176,6 +176,32 @@ func (l *Locked) SetStagedKargs(ctx context.Context, k bls.Kargs) error {
 	return l.s.o.Run.WriteFileAtomic(stagedFile, data, 0o600)
 }
 
+// SetStagedEtc replaces the policy for the merge of /etc of the staged deployment and
+// tells what the merge would do now. With failOnConflict, if it leaves conflicts, the
+// old policy stays (ErrEtcConflict).
+func (l *Locked) SetStagedEtc(ctx context.Context, pol etcmerge.Policy, failOnConflict bool) (EtcReport, error) {
+	r, err := l.s.readStaged()
+	if err != nil {
+		return EtcReport{}, err
+	}
+	if r == nil {
+		return EtcReport{}, ErrNothingStaged
+	}
+	r.etc = pol
+	rep, err := l.s.stagedEtc(ctx, *r)
+	if err != nil {
+		return rep, err
+	}
+	if err := rep.check(failOnConflict); err != nil {
+		return rep, err
+	}
+	data, err := encodeStaged(*r)
+	if err != nil {
+		return rep, err
+	}
+	return rep, l.s.o.Run.WriteFileAtomic(stagedFile, data, 0o600)
+}
+
 // stagedRecord is the content of the state file.
 type stagedRecord struct {
 	target Deployment
@@ -184,7 +210,7 @@ type stagedRecord struct {
 	tries  int
 
 	etc       etcmerge.Policy
-	retention Retention // Older and MaxAge
+	retention *Retention // Older and MaxAge; nil in a record of others
 }
 
 func encodeDeployment(d Deployment) gvariant.Value {

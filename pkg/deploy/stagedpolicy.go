@@ -29,7 +29,7 @@ func (r stagedRecord) encodePolicy(g *gvariant.Dict) {
 	if len(r.etc.Replace) > 0 {
 		g.Set(keyReplace, gvariant.Strings(r.etc.Replace))
 	}
-	if r.retention.Older > 0 || r.retention.MaxAge > 0 {
+	if r.retention != nil {
 		g.Set(keyOlder, gvariant.Uint64(uint64(r.retention.Older)))
 		g.Set(keyMaxAge, gvariant.Uint64(uint64(r.retention.MaxAge/time.Second)))
 	}
@@ -53,14 +53,14 @@ func (r *stagedRecord) decodePolicy(g gvariant.Dict) error {
 		if !ok1 || !ok2 || older > maxKeep || age > math.MaxInt64/uint64(time.Second) {
 			return fmt.Errorf("%w: bad %s or %s", ErrInvalidStateFile, keyOlder, keyMaxAge)
 		}
-		r.retention = Retention{Older: int(older), MaxAge: time.Duration(age) * time.Second}
+		r.retention = &Retention{Older: int(older), MaxAge: time.Duration(age) * time.Second}
 	}
 	return nil
 }
 
 // retain completes what was recorded by what is known now.
 func (r stagedRecord) retain(now Retention) Retention {
-	if r.retention.Older > 0 || r.retention.MaxAge > 0 {
+	if r.retention != nil {
 		now.Older, now.MaxAge = r.retention.Older, r.retention.MaxAge
 	}
 	return now

@@ -43,10 +43,17 @@ type Options struct {
 	Stage          bool
 	Locked         bool // with Stage: not before deploy.SetStagedLocked(false)
 	AllowDowngrade bool // accept a commit older than the current one
-	FailOnConflict bool // refuse where a local change of /etc hides a new default
+	// EtcConflicts says what to do where a local change of /etc hides a new default,
+	// EtcReplace (relative to /etc) where to take the new default instead. "" and nil
+	// mean what the settings of the sysroot say, and EtcReplace of a staged deployment
+	// that is going to be replaced.
+	EtcConflicts deploy.EtcConflicts
+	EtcReplace   []string
 	// Kargs changes the kernel arguments; nil leaves them.
-	Kargs     func(bls.Kargs) (bls.Kargs, error)
-	Retention deploy.Retention
+	Kargs func(bls.Kargs) (bls.Kargs, error)
+	// Keep and KeepDays say how many deployments to keep, and for how long, see
+	// deploy.Settings; 0 means what the settings say.
+	Keep, KeepDays int
 	// Tries is how often a new deployment is booted before the one before it comes
 	// again, see deploy.Sysroot.Tries; 0: as configured, negative: no trial.
 	Tries        int
@@ -77,6 +84,8 @@ type Result struct {
 	Unchanged bool   `json:"unchanged"` // there is nothing to do
 	// Blocked is set where New failed a trial here and is not taken for that.
 	Blocked *deploy.Blocked `json:"blocked,omitempty"`
+	// Warnings tell what looks wrong but did not stop the operation.
+	Warnings []string `json:"warnings,omitempty"`
 	// Packages is nil where a commit lacks a package list.
 	Packages *pkglist.Diff `json:"packages,omitempty"`
 
@@ -85,6 +94,7 @@ type Result struct {
 	// Etc is the merge that was done, or for a staged deployment its preview.
 	Etc     deploy.EtcReport      `json:"etc"`
 	Boot    *deploy.BootSpace     `json:"boot,omitempty"`
+	Disk    *deploy.DiskSpace     `json:"disk,omitempty"`
 	Pull    PullStats             `json:"pull"`
 	Cleanup *deploy.CleanupResult `json:"cleanup,omitempty"`
 }

@@ -31,6 +31,7 @@ type job struct {
 	from        deploy.Deployment
 	origin      deploy.Origin
 	remote, ref string
+	set         deploy.Settings // with what Options say
 }
 
 // Check tells what Upgrade would bring. It fetches commit objects only and
@@ -141,6 +142,12 @@ func start(ctx context.Context, s *deploy.Sysroot, o Options, spec string) (*job
 	if j.st, err = s.Load(ctx); err != nil {
 		return nil, err
 	}
+	if j.st.BootProblem != "" {
+		return nil, fmt.Errorf("%w: %s", deploy.ErrBootMissing, j.st.BootProblem)
+	}
+	if j.set, err = o.settings(s); err != nil {
+		return nil, err
+	}
 	if j.stateroot, err = pickStateroot(j.st, o.Stateroot); err != nil {
 		return nil, err
 	}
@@ -221,7 +228,7 @@ func (j *job) pull(ctx context.Context, req pull.Request) (ostree.Checksum, erro
 	res, err := pull.Pull(ctx, repo, remote, req)
 	j.res.Pull.add(res)
 	if err != nil {
-		return ostree.Checksum{}, oneLine(err)
+		return ostree.Checksum{}, hint(oneLine(err), time.Now(), j.from.Time)
 	}
 	if c, ok := res.Refs[j.remote+":"+j.ref]; ok {
 		return c, nil
@@ -235,6 +242,9 @@ func (j *job) compare(commit ostree.Checksum) (err error) {
 		return err
 	}
 	j.res.Unchanged = commit == j.from.Checksum
+	if w := fromFuture(j.res.New.Timestamp, time.Now()); w != "" && !j.res.Unchanged {
+		j.res.Warnings = append(j.res.Warnings, w)
+	}
 	j.res.Packages, err = pkglist.CompareCommits(j.s.Repo(), j.from.Checksum, commit)
 	return err
 }
@@ -247,7 +257,8 @@ func (j *job) apply(ctx context.Context, l *deploy.Locked, commit ostree.Checksu
 	if j.refuse(commit) {
 		return nil
 	}
-	req := deploy.Request{Stateroot: j.stateroot, Commit: commit, Origin: j.origin, Kargs: j.from.Kargs, KargsFrom: &j.from, FailOnConflict: j.o.FailOnConflict}
+	req := deploy.Request{Stateroot: j.stateroot, Commit: commit, Origin: j.origin, Kargs: j.from.Kargs, KargsFrom: &j.from,
+		Etc: j.policy(), FailOnConflict: j.set.EtcConflicts == deploy.FailOnConflict, Retention: j.set.Retention(time.Now())}
 	if j.o.Kargs != nil {
 		var err error
 		if req.Kargs, err = j.o.Kargs(req.Kargs); err != nil {
@@ -255,7 +266,7 @@ func (j *job) apply(ctx context.Context, l *deploy.Locked, commit ostree.Checksu
 		}
 	}
 	if j.res.Unchanged && req.Kargs.String() == j.from.Kargs.String() {
-		return j.follow(ctx, l)
+		return errors.Join(j.settleStaged(ctx, l, req), j.follow(ctx, l))
 	}
 	j.res.Unchanged = false
 	var err error
@@ -323,7 +334,7 @@ func (j *job) stage(ctx context.Context, l *deploy.Locked, req deploy.Request) e
 		return err
 	}
 	res, err := l.Stage(ctx, req, deploy.StageOptions{Locked: j.o.Locked, Tries: tries})
-	j.res.Etc, j.res.Boot = res.Preview.Etc, &res.Preview.Boot
+	j.preview(res.Preview)
 	if err != nil {
 		return err
 	}
@@ -333,12 +344,12 @@ func (j *job) stage(ctx context.Context, l *deploy.Locked, req deploy.Request) e
 
 func (j *job) deploy(ctx context.Context, l *deploy.Locked, req deploy.Request) error {
 	p, err := j.s.Preview(ctx, req)
-	j.res.Etc, j.res.Boot = p.Etc, &p.Boot
+	j.preview(p)
 	if err != nil {
 		return err
 	}
-	if !p.Boot.FitsInSteps() {
-		return &deploy.BootSpaceError{BootSpace: p.Boot}
+	if err := l.Preflight(ctx, p, req.FailOnConflict); err != nil {
+		return err
 	}
 	tries, err := j.s.Tries(j.st, req.Commit, j.o.Tries)
 	if err != nil {
@@ -353,14 +364,22 @@ func (j *job) deploy(ctx context.Context, l *deploy.Locked, req deploy.Request) 
 	if m, ok := j.st.Merge(j.stateroot); ok {
 		merge = &m
 	}
+	order, err := j.s.OrderFor(j.st, d, merge, req.Retention)
+	if err != nil {
+		return err
+	}
 	if err := l.BeginTrial(ctx, d, tries); err != nil {
 		return err
 	}
-	if _, err := l.Write(ctx, j.o.Retention.Order(j.st, d, merge)); err != nil {
+	if _, err := l.Write(ctx, order); err != nil {
 		return err
 	}
 	j.res.Deployment = &d
 	return nil
+}
+
+func (j *job) preview(p deploy.Preview) {
+	j.res.Etc, j.res.Boot, j.res.Disk = p.Etc, &p.Boot, &p.Disk
 }
 
 func describe(repo *ostree.Repo, c ostree.Checksum) (Commit, error) {

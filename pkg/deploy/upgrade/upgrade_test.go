@@ -310,7 +310,7 @@ func TestConflictRefused(t *testing.T) {
 	testutil.Must(t, err)
 	testutil.Must(t, os.WriteFile(filepath.Join(h.root, "sysroot", st.Deployments[0].Dir(), "etc/conf"), []byte("mine"), 0o644))
 	srv.commit(ref, "2", 2)
-	res, err := Upgrade(t.Context(), h.s, Options{FailOnConflict: true})
+	res, err := Upgrade(t.Context(), h.s, Options{EtcConflicts: deploy.FailOnConflict})
 	if !errors.Is(err, deploy.ErrEtcConflict) || len(res.Etc.Conflicts()) != 1 || h.versions() != "1" {
 		t.Fatalf("%v %+v %s", err, res.Etc, h.versions())
 	}
