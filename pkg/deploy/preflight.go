@@ -133,7 +133,7 @@ func (d DiskSpace) Fits() bool { return d.Need <= d.Free }
 type DiskSpaceError struct{ DiskSpace }
 
 func (e *DiskSpaceError) Error() string {
-	return fmt.Sprintf("%v: %d bytes are missing (%d needed, %d free); \"hostctl cleanup\" and \"hostctl undeploy\" make room", ErrDiskSpace, e.Need-e.Free, e.Need, e.Free)
+	return fmt.Sprintf("%v: %d bytes needed, %d free: %d bytes are missing; \"hostctl cleanup\" and \"hostctl undeploy\" make room", ErrDiskSpace, e.Need, e.Free, e.Need-e.Free)
 }
 
 // Unwrap makes errors.Is(err, ErrDiskSpace) hold.
@@ -159,11 +159,11 @@ func (s *Sysroot) diskSpace(t repoTree, p Preview, sizes etcSizes) (DiskSpace, e
 	}
 	d := DiskSpace{Free: int64(free), Need: dirs + diskMargin}
 	for _, n := range sizes.defaults {
-		d.Need += c.blocks(n.Size)
+		d.Need += blocks(n.Size, c.block)
 	}
 	for _, ch := range p.Etc.Changes {
 		if ch.Op == etcmerge.OpCopy {
-			d.Need += c.blocks(sizes.current[ch.Path].Size)
+			d.Need += blocks(sizes.current[ch.Path].Size, c.block)
 		}
 	}
 	if own, err := s.bootIsMount(); err != nil {
@@ -183,8 +183,6 @@ type counter struct {
 	block int64
 	seen  map[ostree.Checksum]int64
 }
-
-func (c counter) blocks(n int64) int64 { return (n + c.block - 1) / c.block * c.block }
 
 func (c counter) directories(tree ostree.Checksum, depth int) (int64, error) {
 	if n, ok := c.seen[tree]; ok {
@@ -211,7 +209,7 @@ func (c counter) directories(tree ostree.Checksum, depth int) (int64, error) {
 		}
 		total += n
 	}
-	total += c.blocks(own)
+	total += blocks(own, c.block)
 	c.seen[tree] = total
 	return total, nil
 }

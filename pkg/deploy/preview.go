@@ -53,7 +53,11 @@ func (s *Sysroot) preview(ctx context.Context, req Request) (Preview, error) {
 		return p, err
 	}
 	next := Deployment{Stateroot: req.Stateroot, Checksum: req.Commit, Serial: -1, BootChecksum: sum, Index: -1}
-	if _, p.Boot, err = s.fitOrder(st, next, k.size(), merge, req.Retention); err != nil {
+	block, err := s.bootBlock()
+	if err != nil {
+		return p, err
+	}
+	if _, p.Boot, err = s.fitOrder(st, next, k.takes(block), merge, req.Retention); err != nil {
 		return p, err
 	}
 	var sizes etcSizes

@@ -31,8 +31,8 @@ func (b BootSpace) FitsInSteps() bool { return b.Need <= b.Free+b.Reclaimable }
 type BootSpaceError struct{ BootSpace }
 
 func (e *BootSpaceError) Error() string {
-	return fmt.Sprintf("%v: %d bytes are missing (%d needed, %d free, %d in kernels that the new boot order drops); unpin or undeploy what is not needed",
-		ErrBootSpace, e.Need-e.Free-e.Reclaimable, e.Need, e.Free, e.Reclaimable)
+	return fmt.Sprintf("%v: %d bytes needed, %d free, %d in kernels that the new boot order drops: %d bytes are missing; unpin or undeploy what is not needed",
+		ErrBootSpace, e.Need, e.Free, e.Reclaimable, e.Need-e.Free-e.Reclaimable)
 }
 
 // Unwrap makes errors.Is(err, ErrBootSpace) hold.
@@ -76,20 +76,41 @@ func (s *Sysroot) kernelDirs() (map[string]int64, error) {
 	if err != nil {
 		return nil, err
 	}
+	block, err := s.bootBlock()
+	if err != nil {
+		return nil, err
+	}
 	out := map[string]int64{}
 	for _, e := range list {
 		if !e.IsDir() || !isKernelDir(e.Name) {
 			continue
 		}
 		dir := path.Join("ostree", e.Name)
-		if out[dir], err = s.bootDirSize(dir); err != nil {
+		if out[dir], err = s.bootDirSize(dir, block); err != nil {
 			return nil, err
 		}
 	}
 	return out, nil
 }
 
-func (s *Sysroot) bootDirSize(dir string) (int64, error) {
+// blocks gives the bytes that a file of n bytes takes of a filesystem.
+func blocks(n, block int64) int64 { return (n + block - 1) / block * block }
+
+func (s *Sysroot) bootBlock() (int64, error) {
+	n, err := s.boot.BlockSize()
+	return max(n, 1), err
+}
+
+// takes gives the bytes that a kernel takes of a filesystem with such blocks.
+func (k kernel) takes(block int64) int64 {
+	var n int64
+	for _, f := range k.files() {
+		n += blocks(f.size, block)
+	}
+	return n
+}
+
+func (s *Sysroot) bootDirSize(dir string, block int64) (int64, error) {
 	list, err := s.boot.ReadDir(dir)
 	if err != nil {
 		return 0, err
@@ -98,7 +119,7 @@ func (s *Sysroot) bootDirSize(dir string) (int64, error) {
 	for _, e := range list {
 		name := path.Join(dir, e.Name)
 		if e.IsDir() {
-			sub, err := s.bootDirSize(name)
+			sub, err := s.bootDirSize(name, block)
 			if err != nil {
 				return 0, err
 			}
@@ -109,13 +130,17 @@ func (s *Sysroot) bootDirSize(dir string) (int64, error) {
 		if err != nil {
 			return 0, err
 		}
-		n += st.Size
+		n += blocks(st.Size, block)
 	}
 	return n, nil
 }
 
-// kernelSizes gives the bytes of each kernel directory that order needs.
+// kernelSizes gives the bytes of each kernel directory that order needs in /boot.
 func (s *Sysroot) kernelSizes(order []Deployment) (map[string]int64, error) {
+	block, err := s.bootBlock()
+	if err != nil {
+		return nil, err
+	}
 	out := map[string]int64{}
 	for _, d := range order {
 		if _, done := out[d.bootDir()]; done {
@@ -130,7 +155,7 @@ func (s *Sysroot) kernelSizes(order []Deployment) (map[string]int64, error) {
 		if err != nil {
 			return nil, fmt.Errorf("%s: %w", d.Name(), err)
 		}
-		out[d.bootDir()] = k.size()
+		out[d.bootDir()] = k.takes(block)
 	}
 	return out, nil
 }
