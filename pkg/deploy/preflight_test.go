@@ -180,3 +180,38 @@ func TestLockedByOther(t *testing.T) {
 		}
 	})
 }
+
+// TestForecast: with little space, what is not refused beforehand works to the end.
+func TestForecast(t *testing.T) {
+	t.Parallel()
+	tried := map[bool]int{}
+	for less := -2; less <= 2; less++ {
+		b := newSmallBox(t, InitOptions{}, "64m")
+		d1 := b.deploy(b.commit("m", "1", big("1", 3000)), Retention{})
+		b.boot(d1)
+		b.edit(d1, "mine", strings.Repeat("m", 1<<20))
+		tree := big("2", 3000)
+		for i := range 300 {
+			tree = tree.with("usr/etc/many/"+strings.Repeat("f", i%50+1)+string(rune('a'+i%26)), "x")
+		}
+		req := Request{Stateroot: "testos", Commit: b.commit("m", "2", tree), Origin: NewOrigin("m")}
+		p, err := b.sysroot().Preview(t.Context(), req)
+		testutil.Must(t, err)
+		junk := p.Disk.Free - p.Disk.Need + int64(less)*300<<10
+		testutil.Must(t, os.WriteFile(b.path("junk"), make([]byte, junk), 0o644))
+		_, err = b.stageRequest(req)
+		if tried[err == nil]++; err != nil {
+			if !errors.Is(err, ErrDiskSpace) {
+				t.Errorf("%+d: %v", less, err)
+			}
+			continue
+		}
+		if _, err := b.finalize(); err != nil {
+			t.Errorf("%+d: refused at shutdown only: %v", less, err)
+		}
+		checkBootable(t, b, b.load())
+	}
+	if tried[true] == 0 || tried[false] == 0 {
+		t.Errorf("%v", tried)
+	}
+}
