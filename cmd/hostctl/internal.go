@@ -53,6 +53,10 @@ func (a *app) finalizeStaged(cmd *cobra.Command, _ []string) error {
 			if err != nil {
 				return err
 			}
+			// Without the lines: the journal needs the names only, status has the rest.
+			for i := range res.Etc.Clashes {
+				res.Etc.Clashes[i].Diff = ""
+			}
 			a.printEtc(res.Etc)
 			fmt.Fprintf(a.Out, "Default for the next boot: %s %s\n", res.Deployment.Version, res.Deployment.Checksum)
 			return nil

@@ -148,6 +148,9 @@ func TestReadOnlySysroot(t *testing.T) {
 	testutil.Must(t, err)
 	defer h.Close()
 	testutil.Must(t, h.WithLock(t.Context(), func(l *Locked) error {
+		if err := l.Preflight(t.Context(), Preview{}, false); err != nil {
+			return err
+		}
 		if _, err := deployAndWrite(t.Context(), l, c2, Retention{}); err != nil {
 			return err
 		}

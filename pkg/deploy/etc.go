@@ -120,7 +120,7 @@ func (s *Sysroot) noteConflicts(d Deployment, r EtcReport) error {
 		return nil
 	}
 	for _, c := range list {
-		s.log.Warn("conflict in /etc: the local version stays", "path", "/etc/"+c.Path, "conflict", c.Conflict, "saved", c.Saved)
+		s.log.Info("conflict in /etc: the local version stays", "path", "/etc/"+c.Path, "conflict", c.Conflict, "saved", c.Saved)
 	}
 	data, err := json.Marshal(list)
 	if err != nil {

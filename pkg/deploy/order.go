@@ -51,7 +51,7 @@ func (r Retention) Order(st State, next Deployment, merge *Deployment) []Deploym
 	for _, d := range now {
 		here := crossover(d)
 		keep := here || d.Booted || d.Pinned || d.Stateroot != next.Stateroot ||
-			(merge != nil && d.Same(*merge)) || (r.Pending && !passed) || (r.Rollback && passed) || r.isGood(d)
+			(merge != nil && d.Same(*merge)) || (r.Pending && !passed) || (r.Rollback && passed) || r.isGood(st, d)
 		if !keep && older > 0 && r.lasts(d) {
 			older--
 			keep = true

@@ -16,7 +16,8 @@ func (r Retention) lasts(d Deployment) bool {
 	return r.MaxAge == 0 || r.Now.IsZero() || r.Now.Sub(d.Time) <= r.MaxAge
 }
 
-func (r Retention) isGood(d Deployment) bool { return r.Good != nil && d.Same(*r.Good) }
+// isGood reports whether a deployment stays because it last booted well.
+func (r Retention) isGood(_ State, d Deployment) bool { return r.Good != nil && d.Same(*r.Good) }
 
 // Prune returns the boot order without the deployments that r lets go. Beside what
 // Order keeps always, these stay: a staged one, the default, those in keep, and what a
@@ -37,7 +38,7 @@ func (r Retention) Prune(st State, keep ...Deployment) []Deployment {
 	older := r.Older
 	for _, d := range st.Deployments {
 		always := d.Staged || d.Booted || d.Pinned || d.Stateroot != own.Stateroot || d.Same(now[0]) ||
-			r.isGood(d) || slices.ContainsFunc(keep, d.Same)
+			r.isGood(st, d) || slices.ContainsFunc(keep, d.Same)
 		if !always {
 			if older <= 0 || !r.lasts(d) {
 				continue

@@ -16,10 +16,10 @@ import (
 // without them, by libostree or an older version, means its ways: conflicts in /etc
 // go to the local side, and the retention is that of the program that finalises.
 const (
-	keySaveNew = "hostctl.etc-save-new" // b
-	keyReplace = "hostctl.etc-replace"  // as
-	keyOlder   = "hostctl.keep-older"   // t
-	keyMaxAge  = "hostctl.keep-seconds" // t
+	keySaveNew = "hostctl-etc-save-new" // b
+	keyReplace = "hostctl-etc-replace"  // as
+	keyOlder   = "hostctl-keep-older"   // t
+	keyMaxAge  = "hostctl-keep-seconds" // t
 )
 
 func (r stagedRecord) encodePolicy(g *gvariant.Dict) {

@@ -107,6 +107,7 @@ func (s *Sysroot) Load(ctx context.Context) (State, error) {
 	if err != nil {
 		return State{}, fmt.Errorf("read sysroot %s: %w", s.dir.Path(), err)
 	}
+	st.BootProblem = s.bootProblem(st)
 	return st, nil
 }
 
@@ -143,9 +144,7 @@ func (s *Sysroot) load(ctx context.Context) (State, error) {
 	if err := s.loadTrial(ctx, &st); err != nil {
 		return st, err
 	}
-	err = s.markBooted(&st)
-	st.BootProblem = s.bootProblem(st)
-	return st, err
+	return st, s.markBooted(&st)
 }
 
 // subversion reads S from the link ostree/boot.V -> boot.V.S, 0 where there is none.
