@@ -28,6 +28,8 @@ type replay struct {
 	history map[int]map[*inode][]byte // what was written before call i, for syncs that began there
 	// dirty are directories that got names since they were synced, with the call.
 	dirty map[string]string
+	// volumes are folders that stand for filesystems of their own; syncfs is for one.
+	volumes []string
 }
 
 // step applies one call and tells whether it changed what a crash would leave.
@@ -286,10 +288,15 @@ func (r *replay) refuse(c call) error {
 // sync makes safe what was written before the call began.
 func (r *replay) sync(c call) error {
 	if c.name == "syncfs" || c.name == "sync" {
+		other := r.otherVolumes(c)
 		for n, data := range r.history[c.start] {
-			n.safe = data
+			if !other[n] {
+				n.safe = data
+			}
 		}
-		clear(r.dirty)
+		if len(other) == 0 {
+			clear(r.dirty)
+		}
 		return nil
 	}
 	f := r.fd(c)
@@ -304,6 +311,34 @@ func (r *replay) sync(c call) error {
 		f.node.safe = data
 	}
 	return nil
+}
+
+// volume tells which of the folders that stand for filesystems a path is in.
+func (r *replay) volume(rel string) string {
+	for _, v := range r.volumes {
+		if rel == v || strings.HasPrefix(rel, v+"/") {
+			return v
+		}
+	}
+	return ""
+}
+
+// otherVolumes are the files that a syncfs does not mean.
+func (r *replay) otherVolumes(c call) map[*inode]bool {
+	out := map[*inode]bool{}
+	if c.name != "syncfs" || len(r.volumes) == 0 {
+		return out
+	}
+	_, at, err := descriptor(c.args[0])
+	if err != nil {
+		return out
+	}
+	for rel, n := range r.disk.names {
+		if r.volume(rel) != r.volume(r.inside(at)) {
+			out[n] = true
+		}
+	}
+	return out
 }
 
 func (r *replay) attribute(c call) error {

@@ -26,7 +26,7 @@ type call struct {
 }
 
 // failed tells whether the call returned an error.
-func (c call) failed() bool { return strings.HasPrefix(c.ret, "-") || c.ret == "?" }
+func (c call) failed() bool { return strings.HasPrefix(c.ret, "-") || strings.HasPrefix(c.ret, "?") }
 
 // readTrace reads the output of strace -f -y -xx.
 func readTrace(r io.Reader) ([]call, error) {
