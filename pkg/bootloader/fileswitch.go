@@ -13,6 +13,7 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/hostctl/hostctl/internal/failpoint"
 	"github.com/hostctl/hostctl/internal/fsx"
 )
 
@@ -288,6 +289,9 @@ func (s FileSwitch) set(boot *fsx.Dir, l switchLine, version int) error {
 		return err
 	}
 	_, err = f.WriteAt([]byte{digit(version)}, int64(l.at))
+	if err == nil {
+		err = failpoint.Hit("bootloader.switch-written")
+	}
 	if err == nil {
 		err = f.Sync()
 	}

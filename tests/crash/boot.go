@@ -391,7 +391,7 @@ func (b *bootCheck) boot(v volume, roots []map[string]string) error {
 		b.states++
 		name, wrong := b.judge(got, err, root[arg])
 		if wrong != nil {
-			return fmt.Errorf("%w (boots %q, %w)", wrong, arg, errors.Join(err))
+			return fmt.Errorf("%w (boots %q, %v)", wrong, arg, err)
 		}
 		b.seen[name]++
 	}

@@ -60,15 +60,17 @@ func losePower(t *testing.T, m *machine) (states int) {
 		testutil.Must(t, err)
 		states += m.cut(what, rec, before, m.boots())
 	}
-	states += killedThenCut(t, m, self)
-	t.Logf("%-14s %7d states", m.name, states)
+	for _, next := range []string{"cleanup", "upgrade 4"} {
+		states += killedThenCut(t, m, self, next)
+	}
+	t.Logf("%-17s %7d states", m.name, states)
 	return states
 }
 
 // killedThenCut kills a change right behind its flip, which memory knows then and
 // the disk does not, and cuts the power during the next change.
-func killedThenCut(t *testing.T, m *machine, self string) int {
-	m.must("upgrade 3")
+func killedThenCut(t *testing.T, m *machine, self, next string) int {
+	m.must("upgrade 1", "upgrade 3")
 	before := m.boots()
 	m.must("reorder")
 	killed := m.boots()
@@ -76,10 +78,14 @@ func killedThenCut(t *testing.T, m *machine, self string) int {
 	if m.boots() != before || killed == before {
 		t.Fatalf("reorder: %s, %s", before, killed)
 	}
-	argv := append(m.env("reorder"), "sh", "-c", `HOSTCTL_FAILPOINTS=deploy.after-flip=kill "$0"; test $? = 137 && `+changeEnv+`="upgrade 1" "$0"`, self)
+	point := "deploy.after-flip"
+	if m.fat {
+		point = "bootloader.switch-written"
+	}
+	argv := append(m.env("reorder"), "sh", "-c", "HOSTCTL_FAILPOINTS="+point+`=kill "$0"; test $? = 137 && `+changeEnv+`="`+next+`" "$0"`, self)
 	rec, err := Record(m.place, argv...)
 	testutil.Must(t, err)
-	return m.cut("killed", rec, before, killed, m.boots())
+	return m.cut("killed, "+next, rec, before, killed, m.boots())
 }
 
 // cut cuts the power at every point of a recording; what boots must be one of allowed,
@@ -99,7 +105,7 @@ func (m *machine) cut(what string, rec *Recording, allowed ...string) int {
 	if check.seen[allowed[0]] == 0 || check.seen[allowed[len(allowed)-1]] == 0 || check.states < 20 || retries == 0 {
 		t.Errorf("%s: %d states, %v, %d retries: no crash on one side of the commit point", what, check.states, check.seen, retries)
 	}
-	t.Logf("%-12s %7d states, %d recovered: %s", what, check.states, retries, tally(check.seen))
+	t.Logf("%-17s %7d states, %d recovered: %s", what, check.states, retries, tally(check.seen))
 	return check.states
 }
 

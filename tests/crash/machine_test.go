@@ -97,6 +97,7 @@ func newMachine(t testing.TB, l loader) *machine {
 	m.commit("1", "a")
 	m.commit("2", "b")
 	m.commit("3", "b") // the kernel of 2
+	m.commit("4", "c")
 	return m
 }
 
@@ -218,6 +219,8 @@ func applyChange(ctx context.Context, l *deploy.Locked, change string) error {
 	}
 	var order []deploy.Deployment
 	switch verb, arg, _ := strings.Cut(change, " "); verb {
+	case "cleanup":
+		return nil
 	case "upgrade", "overlay":
 		return upgrade(ctx, l, st, verb == "overlay", arg)
 	case "rollback":
