@@ -53,7 +53,7 @@ func (m *machine) fellBack(reason string) {
 // from, without anybody's help; one that does not is kept. BIOS and GRUB.
 func TestTrial(t *testing.T) {
 	need(t, "trial")
-	m := newMachine(t)
+	m := newMachine(t, theLab(t))
 	m.expect(bootedVersion, "1")
 	m.settle()
 	m.expect("hostctl status --json | jq -r '.deployments[0].bootedWell'", "true")
