@@ -195,7 +195,8 @@ func (t *Txn) writeAnyContent(want *Checksum, h FileHeader, size int64, content 
 		return t.writeKnown(want, hs, h, nil)
 	}
 	if size > smallContent {
-		return t.streamContent(want, hs, h, size, content)
+		c, _, err := t.streamContent(want, hs, h, size, content)
+		return c, err
 	}
 	buf := t.r.pools.buffer()
 	defer t.r.pools.buffers.Put(buf)
@@ -321,32 +322,33 @@ func (t *Txn) storeContent(n ObjectName, h FileHeader, size int64, content io.Re
 	return p.link(n)
 }
 
-// streamContent hashes and stores big content in one go; memory stays bounded.
-func (t *Txn) streamContent(want *Checksum, hs hash.Hash, h FileHeader, size int64, content io.Reader) (Checksum, error) {
+// streamContent hashes and stores big content in one go; memory stays bounded. found
+// tells that it was stored before.
+func (t *Txn) streamContent(want *Checksum, hs hash.Hash, h FileHeader, size int64, content io.Reader) (c Checksum, found bool, err error) {
 	if err := t.budget.take(size); err != nil {
-		return Checksum{}, err
+		return c, false, err
 	}
 	f, err := t.newFile()
 	if err != nil {
-		return Checksum{}, err
+		return c, false, err
 	}
 	defer f.close()
 	p := t.payloadOf(h, size)
 	if err := t.fillHashed(f, h, size, content, hs, p); err != nil {
-		return Checksum{}, err
+		return c, false, err
 	}
 	n, found, err := t.complete(want, hs)
 	if err != nil {
-		return n.Checksum, err
+		return n.Checksum, false, err
 	}
 	if found {
-		return n.Checksum, errors.Join(p.link(n), t.recordStored(n, h, size))
+		return n.Checksum, true, errors.Join(p.link(n), t.recordStored(n, h, size))
 	}
 	p.share(f)
 	if err := t.place(f, n); err != nil {
-		return n.Checksum, err
+		return n.Checksum, false, err
 	}
-	return n.Checksum, errors.Join(p.link(n), t.contentStored(n, h, size))
+	return n.Checksum, false, errors.Join(p.link(n), t.contentStored(n, h, size))
 }
 
 // WriteArchived stores a .filez stream as received once it has been verified to

@@ -43,6 +43,7 @@ type dirWriter struct {
 	o    CommitOptions
 	pool *writePool
 	dev  uint64 // of the files that may become objects; 0: none
+	big  bigFiles
 
 	// Directories are stored one at a time, so that the counts do not depend on who
 	// was first either.
@@ -271,19 +272,6 @@ func (w *dirWriter) writeFile(ctx context.Context, j fileJob) (Checksum, error) 
 		return w.t.WriteContent(ctx, j.header, st.Size, f)
 	}
 	return w.writeBig(ctx, j, f, st.Size)
-}
-
-// writeBig hashes first: most big files of an update are stored already, and
-// hashing is far cheaper than compressing or writing.
-func (w *dirWriter) writeBig(ctx context.Context, j fileJob, f *os.File, size int64) (Checksum, error) {
-	c, err := w.t.r.hashContent(j.header, size, &ctxReader{ctx, f})
-	if err != nil {
-		return c, err
-	}
-	if _, err := f.Seek(0, io.SeekStart); err != nil {
-		return c, err
-	}
-	return c, w.t.WriteContentExpected(ctx, c, j.header, size, &ctxReader{ctx, f})
 }
 
 // ctxReader stops a long copy when the context ends.
