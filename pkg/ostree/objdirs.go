@@ -6,6 +6,7 @@ import (
 	"errors"
 	"io/fs"
 	"sync"
+	"sync/atomic"
 	"syscall"
 
 	"github.com/hostctl/hostctl/internal/fsx"
@@ -17,6 +18,10 @@ import (
 type objectDirs struct {
 	mu   sync.RWMutex
 	dirs [256]*fsx.Dir
+	// absent are the directories that were not there when an object was looked for. One
+	// that another process makes later has nothing that this one needs to know of, but
+	// commits: whoever stores the same object meets it when the object gets its name.
+	absent [256]atomic.Bool
 }
 
 // at gives the directory of an object and the object's name in it; a nil directory
@@ -51,8 +56,13 @@ func (o *objectDirs) at(r *Repo, n ObjectName) (d *fsx.Dir, name string, err err
 
 // has is Repo.HasLocal.
 func (o *objectDirs) has(r *Repo, n ObjectName) (bool, error) {
+	absent := &o.absent[n.Checksum[0]]
+	if n.Type != TypeCommit && absent.Load() {
+		return false, nil
+	}
 	d, name, err := o.at(r, n)
 	if d == nil || err != nil {
+		absent.Store(err == nil)
 		return false, err
 	}
 	return d.Exists(name)

@@ -13,11 +13,12 @@ import (
 
 // A repository transaction is all or nothing, and a pull must not be: what was
 // received before a crash should not be received again. So objects are written
-// through a series of transactions, each ending after so many bytes or so long.
+// through a series of transactions, each ending after so many bytes or files or so long.
 // Their commits mark nothing but "these objects are verified and durable";
 // refs and partial marks belong to the last transaction alone.
 const (
 	batchBytes = 192 << 20
+	batchFiles = 32 << 10
 	batchTime  = 20 * time.Second
 )
 
@@ -30,6 +31,7 @@ type batches struct {
 	maxTime  time.Duration
 
 	mu      sync.Mutex
+	seq     int // of cur, or of the last one
 	cur     *batch
 	landing *batch // the one before cur
 	err     error
@@ -40,7 +42,9 @@ type batches struct {
 
 type batch struct {
 	txn     *ostree.Txn
+	seq     int
 	users   int
+	files   int
 	bytes   int64
 	started time.Time
 	closing bool
@@ -56,16 +60,25 @@ func newBatches(ctx context.Context, repo *ostree.Repo) *batches {
 
 // write runs fn with a transaction. fn returns about how many bytes it stored.
 func (b *batches) write(fn func(*ostree.Txn) (int64, error)) error {
-	cur, err := b.acquire()
-	if err != nil {
-		return err
-	}
-	size, err := fn(cur.txn)
-	b.releaseUser(cur, size)
+	_, err := b.run(0, fn)
 	return err
 }
 
-func (b *batches) acquire() (*batch, error) {
+// file is write for a file. It gives the number of the batch: when the second one after
+// it takes objects, the file is in the repository.
+func (b *batches) file(fn func(*ostree.Txn) (int64, error)) (seq int, err error) { return b.run(1, fn) }
+
+func (b *batches) run(files int, fn func(*ostree.Txn) (int64, error)) (seq int, err error) {
+	cur, err := b.acquire(files)
+	if err != nil {
+		return 0, err
+	}
+	size, err := fn(cur.txn)
+	b.releaseUser(cur, size)
+	return cur.seq, err
+}
+
+func (b *batches) acquire(files int) (*batch, error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.rotate()
@@ -78,9 +91,12 @@ func (b *batches) acquire() (*batch, error) {
 			b.err = err
 			return nil, err
 		}
+		b.seq++
+		cur.seq = b.seq
 		b.cur = cur
 	}
 	b.cur.users++
+	b.cur.files += files
 	return b.cur, nil
 }
 
@@ -95,7 +111,7 @@ func (b *batches) rotate() {
 			return
 		}
 	}
-	if b.cur == nil || b.cur.bytes < b.maxBytes && time.Since(b.cur.started) < b.maxTime {
+	if b.cur == nil || b.cur.bytes < b.maxBytes && b.cur.files < batchFiles && time.Since(b.cur.started) < b.maxTime {
 		return
 	}
 	b.landing = b.cur

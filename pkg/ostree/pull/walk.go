@@ -16,10 +16,13 @@ import (
 const (
 	defaultOutstanding = 8
 	maxTreeDepth       = 4096
+	// maxQueue is how many files wait before they go before directories.
+	maxQueue = 16 << 10
 )
 
 // walk receives the closure of some trees. Directories come before files, so
-// that the number of objects is known early. What the repository has is not
+// that the number of objects is known early, unless there are very many files: those that
+// are known and not received yet are all that is kept of them. What the repository has is not
 // requested, but stored directories are read all the same: after an interrupted
 // pull a directory can be there without what it lists.
 type walk struct {
@@ -29,7 +32,8 @@ type walk struct {
 	wake    *sync.Cond
 	meta    []job
 	content []ostree.Checksum
-	seen    map[ostree.Checksum]seen
+	seen    map[ostree.Checksum]seen // directories and their metadata
+	files   pending
 	paths   map[pathJob]struct{} // with subpaths, what is below depends on the path
 	running int
 	err     error
@@ -52,16 +56,20 @@ type pathJob struct {
 }
 
 func newWalk(p *puller) *walk {
-	w := &walk{p: p, seen: map[ostree.Checksum]seen{}, paths: map[pathJob]struct{}{}}
+	w := &walk{p: p, seen: map[ostree.Checksum]seen{}, files: newPending(), paths: map[pathJob]struct{}{}}
 	w.wake = sync.NewCond(&w.mu)
 	return w
 }
 
-// fresh tells whether an object is met for the first time.
+// fresh tells whether an object is met for the first time. Of a file that was received
+// the repository tells.
 func (w *walk) fresh(j job) bool {
 	bit := seen(1) << j.Type
 	w.mu.Lock()
 	defer w.mu.Unlock()
+	if j.Type == ostree.TypeFile {
+		return w.files.add(j.Checksum)
+	}
 	if j.path != "" && j.Type == ostree.TypeDirTree {
 		k := pathJob{j.Checksum, j.path}
 		_, known := w.paths[k]
@@ -82,14 +90,18 @@ func (w *walk) add(j job) error {
 	if err != nil {
 		return fmt.Errorf("look up object %s: %w", j, err)
 	}
-	if stored && j.Type != ostree.TypeDirTree {
-		return nil
-	}
 	if !stored {
 		w.p.meter.expect()
 	}
 	w.mu.Lock()
 	defer w.mu.Unlock()
+	switch {
+	case stored && j.Type == ostree.TypeFile:
+		w.files.drop(j.Checksum)
+		return nil
+	case stored && j.Type != ostree.TypeDirTree:
+		return nil
+	}
 	if j.Type == ostree.TypeFile {
 		w.content = append(w.content, j.Checksum)
 	} else {
@@ -150,7 +162,7 @@ func (w *walk) next() (job, bool) {
 			w.wake.Broadcast()
 			return job{}, false
 		}
-		if k := len(w.meta); k > 0 {
+		if k := len(w.meta); k > 0 && len(w.content) < maxQueue {
 			j := w.meta[k-1]
 			w.meta = w.meta[:k-1]
 			w.running++
@@ -209,7 +221,7 @@ func (w *walk) file(ctx context.Context, n ostree.ObjectName) error {
 			break
 		}
 	}
-	err := w.p.batch.write(func(t *ostree.Txn) (int64, error) { return src.store(ctx, t, n.Checksum) })
+	batch, err := w.p.batch.file(func(t *ostree.Txn) (int64, error) { return src.store(ctx, t, n.Checksum) })
 	if errors.Is(err, ostree.ErrCorrupt) {
 		return fmt.Errorf("Corrupted file object %s: %w", n, err) //nolint:staticcheck // ST1005: the words scripts look for
 	}
@@ -217,6 +229,9 @@ func (w *walk) file(ctx context.Context, n ostree.ObjectName) error {
 		return fmt.Errorf("receive object %s: %w", n, err)
 	}
 	w.p.meter.object(n.Type, imported)
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.files.done(n.Checksum, batch)
 	return nil
 }
 
