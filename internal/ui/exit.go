@@ -68,15 +68,18 @@ func ExitCode(err error, table []Code) int {
 }
 
 // Report prints err as the one line that starts with "error:". Further lines of
-// its text, such as the output of a program, follow with a bar before them. Of an
-// [AnswerError] nothing is printed.
+// its text, such as the output of a program, follow with a bar before them; control
+// characters are shown, not sent. Of an [AnswerError] nothing is printed.
 func Report(w io.Writer, err error) {
 	var answer AnswerError
 	if errors.As(err, &answer) {
 		return
 	}
-	text := strings.ReplaceAll(strings.TrimSpace(err.Error()), "\n", "\n  | ")
-	fmt.Fprintln(w, "error:", text)
+	lines := strings.Split(strings.TrimSpace(err.Error()), "\n")
+	for i, line := range lines {
+		lines[i] = Printable(strings.ReplaceAll(line, "\t", "    "))
+	}
+	fmt.Fprintln(w, "error:", strings.Join(lines, "\n  | "))
 }
 
 // CodesHelp formats the table for --help and the man pages.

@@ -102,6 +102,20 @@ func TestReportIsOneErrorLine(t *testing.T) {
 	}
 }
 
+func TestReportIsSafe(t *testing.T) {
+	t.Parallel()
+	var out strings.Builder
+	Report(&out, errors.New("read \x1b[2Jx\ty"))
+	if want := "error: read \\x1b[2Jx    y\n"; out.String() != want {
+		t.Errorf("got %q, want %q", out.String(), want)
+	}
+	out.Reset()
+	answer := fmt.Errorf("wrapped: %w", AnswerError{errors.New("differs")})
+	if Report(&out, answer); out.Len() > 0 || ExitCode(answer, Codes()) != 1 {
+		t.Errorf("an answer: %q", out.String())
+	}
+}
+
 func TestCodesOfAFullDisk(t *testing.T) {
 	t.Parallel()
 	reserve := errors.New("reserve")
