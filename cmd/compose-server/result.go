@@ -64,7 +64,7 @@ type composeJSON struct {
 	CacheHits       int    `json:"ostree-n-cache-hits"`
 	InputHash       string `json:"rpm-ostree-inputhash"`
 	// PkgDiff is missing without a parent that is there.
-	PkgDiff []pkgChangeJSON `json:"pkgdiff,omitempty"`
+	PkgDiff []pkgChangeJSON `json:"pkgdiff,omitzero"`
 
 	// What rpm-ostree does not have.
 	Steps         []stepJSON      `json:"hostctl-steps"`
@@ -105,7 +105,7 @@ func pkgDiff(repo *ostree.Repo, sum ostree.Checksum) ([]pkgChangeJSON, error) {
 	if err != nil || d == nil {
 		return nil, err
 	}
-	var out []pkgChangeJSON
+	out := []pkgChangeJSON{}
 	for _, p := range d.Added {
 		out = append(out, pkgChangeJSON{Name: p.Name, Kind: 0, New: &p})
 	}

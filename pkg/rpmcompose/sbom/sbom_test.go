@@ -4,7 +4,6 @@ package sbom
 
 import (
 	"bytes"
-	"encoding/binary"
 	"encoding/json"
 	"errors"
 	"regexp"
@@ -18,34 +17,9 @@ import (
 
 	"github.com/hostctl/hostctl/internal/testutil"
 	"github.com/hostctl/hostctl/pkg/ostree"
+	"github.com/hostctl/hostctl/pkg/rpmcompose/importer/rpmtest"
 	"github.com/hostctl/hostctl/pkg/rpmcompose/rpm"
 )
-
-func text(tag rpm.Tag, s string) rpm.Entry {
-	return rpm.Entry{Tag: tag, Type: rpm.TypeString, Count: 1, Data: append([]byte(s), 0)}
-}
-
-// installed makes the package of a header as databases have it.
-func installed(t *testing.T, name string, entries ...rpm.Entry) *rpm.Package {
-	t.Helper()
-	entries = append(entries, text(rpm.TagName, name), text(rpm.TagVersion, "1"), text(rpm.TagRelease, "2"), text(rpm.TagArch, "noarch"))
-	slices.SortFunc(entries, func(a, b rpm.Entry) int { return int(a.Tag) - int(b.Tag) })
-	var index, data []byte
-	for _, e := range entries {
-		for (e.Type == rpm.TypeInt32 || e.Type == rpm.TypeInt16) && len(data)%4 != 0 {
-			data = append(data, 0)
-		}
-		for _, n := range []uint32{uint32(e.Tag), uint32(e.Type), uint32(len(data)), e.Count} {
-			index = binary.BigEndian.AppendUint32(index, n)
-		}
-		data = append(data, e.Data...)
-	}
-	blob := binary.BigEndian.AppendUint32(nil, uint32(len(entries)))
-	blob = binary.BigEndian.AppendUint32(blob, uint32(len(data)))
-	p, err := rpm.ParsePackage(slices.Concat(blob, index, data))
-	testutil.Must(t, err)
-	return p
-}
 
 func requires(names ...string) []rpm.Entry {
 	return []rpm.Entry{rpm.StringsEntry(rpm.TagRequireName, names...)}
@@ -114,14 +88,14 @@ func TestRequirements(t *testing.T) {
 		{Tag: rpm.TagFileModes, Type: rpm.TypeInt16, Count: 1, Data: []byte{0x81, 0xed}}}
 	atLeast2 := []rpm.Entry{rpm.StringsEntry(rpm.TagRequireName, "lib"), rpm.StringsEntry(rpm.TagRequireVersion, "2"), flags(rpm.TagRequireFlags, uint32(rpm.DepEqual|rpm.DepGreater))}
 	pkgs := []*rpm.Package{
-		installed(t, "lib1", provides("lib", "1")...),
-		installed(t, "lib2", provides("lib", "2")...),
-		installed(t, "shell", file...),
-		installed(t, "any", requires("lib", "rpmlib(X)", "nothing")...),
-		installed(t, "new", atLeast2...),
-		installed(t, "script", requires("/bin/sh", "/bin/sh", "/bin/none")...),
-		installed(t, "rich", requires("(/bin/sh if lib)", "(broken")...),
-		installed(t, "self", append(provides("own", "1"), requires("own")...)...),
+		rpmtest.Installed(t, "lib1", provides("lib", "1")...),
+		rpmtest.Installed(t, "lib2", provides("lib", "2")...),
+		rpmtest.Installed(t, "shell", file...),
+		rpmtest.Installed(t, "any", requires("lib", "rpmlib(X)", "nothing")...),
+		rpmtest.Installed(t, "new", atLeast2...),
+		rpmtest.Installed(t, "script", requires("/bin/sh", "/bin/sh", "/bin/none")...),
+		rpmtest.Installed(t, "rich", requires("(/bin/sh if lib)", "(broken")...),
+		rpmtest.Installed(t, "self", append(provides("own", "1"), requires("own")...)...),
 	}
 	want := [][]int{{}, {}, {}, {0, 1}, {1}, {2}, {2}, {}}
 	if diff := cmp.Diff(want, requirements(pkgs)); diff != "" {
@@ -131,7 +105,7 @@ func TestRequirements(t *testing.T) {
 
 func TestPackageURLs(t *testing.T) {
 	t.Parallel()
-	inv := inventory(installed(t, "lib+c++", rpm.Uint32Entry(rpm.TagEpoch, 3), text(rpm.TagVendor, "V")), installed(t, "x", rpm.Uint32Entry(rpm.TagEpoch, 0), text(rpm.TagVendor, "The Vendor")))
+	inv := inventory(rpmtest.Installed(t, "lib+c++", rpm.Uint32Entry(rpm.TagEpoch, 3), rpmtest.Text(rpm.TagVendor, "V")), rpmtest.Installed(t, "x", rpm.Uint32Entry(rpm.TagEpoch, 0), rpmtest.Text(rpm.TagVendor, "The Vendor")))
 	if got, want := inv.purl(inv.Packages[0]), "pkg:rpm/demo%20os/lib%2Bc%2B%2B@1-2?arch=noarch&distro=Demo%20OS-7&epoch=3"; got != want {
 		t.Errorf("%s, want %s", got, want)
 	}
@@ -260,12 +234,12 @@ func TestDocuments(t *testing.T) {
 	t.Parallel()
 	digest := strings.Repeat("ab", 32)
 	inv := inventory(
-		installed(t, "a", text(rpm.TagLicense, "MIT"), text(rpm.TagSHA256Header, digest), rpm.Uint32Entry(rpm.TagPayloadDigestAlgo, 8), rpm.StringsEntry(rpm.TagPayloadDigest, digest),
-			text(rpm.TagSourceRPM, "a-1-2.src.rpm"), text(rpm.TagURL, "https://a.example.org/"), rpm.StringsEntry(rpm.TagProvideName, "a")),
-		installed(t, "b", append(requires("a"), text(rpm.TagLicense, "GPLv2+ and MIT"))...),
-		installed(t, "c", append(requires("a"), text(rpm.TagLicense, "LicenseRef-X or mit"))...),
-		installed(t, "d", text(rpm.TagLicense, "GPLv2+ and MIT")),
-		installed(t, "e"),
+		rpmtest.Installed(t, "a", rpmtest.Text(rpm.TagLicense, "MIT"), rpmtest.Text(rpm.TagSHA256Header, digest), rpm.Uint32Entry(rpm.TagPayloadDigestAlgo, 8), rpm.StringsEntry(rpm.TagPayloadDigest, digest),
+			rpmtest.Text(rpm.TagSourceRPM, "a-1-2.src.rpm"), rpmtest.Text(rpm.TagURL, "https://a.example.org/"), rpm.StringsEntry(rpm.TagProvideName, "a")),
+		rpmtest.Installed(t, "b", append(requires("a"), rpmtest.Text(rpm.TagLicense, "GPLv2+ and MIT"))...),
+		rpmtest.Installed(t, "c", append(requires("a"), rpmtest.Text(rpm.TagLicense, "LicenseRef-X or mit"))...),
+		rpmtest.Installed(t, "d", rpmtest.Text(rpm.TagLicense, "GPLv2+ and MIT")),
+		rpmtest.Installed(t, "e"),
 	)
 	v := checkSPDX(t, document(t, inv, SPDX))
 	checkCycloneDX(t, document(t, inv, CycloneDX))
@@ -300,10 +274,10 @@ func TestDocumentsOfHostilePackages(t *testing.T) {
 	evil := "\"\\\x1b\n\xff<script>#?@/%-DOCUMENT \u202e"
 	var pkgs []*rpm.Package
 	for range 3 {
-		pkgs = append(pkgs, installed(t, evil, text(rpm.TagLicense, evil), text(rpm.TagVendor, evil), text(rpm.TagURL, evil), text(rpm.TagSummary, evil), text(rpm.TagSourceRPM, evil),
-			text(rpm.TagSHA256Header, evil), rpm.Uint32Entry(rpm.TagBuildTime, 1<<31)))
+		pkgs = append(pkgs, rpmtest.Installed(t, evil, rpmtest.Text(rpm.TagLicense, evil), rpmtest.Text(rpm.TagVendor, evil), rpmtest.Text(rpm.TagURL, evil), rpmtest.Text(rpm.TagSummary, evil), rpmtest.Text(rpm.TagSourceRPM, evil),
+			rpmtest.Text(rpm.TagSHA256Header, evil), rpm.Uint32Entry(rpm.TagBuildTime, 1<<31)))
 	}
-	pkgs = append(pkgs, installed(t, "Tree", text(rpm.TagLicense, "LicenseRef-RPM-0"), text(rpm.TagURL, "javascript://x/%0a")), installed(t, "Tree-2"), installed(t, "Tree"))
+	pkgs = append(pkgs, rpmtest.Installed(t, "Tree", rpmtest.Text(rpm.TagLicense, "LicenseRef-RPM-0"), rpmtest.Text(rpm.TagURL, "javascript://x/%0a")), rpmtest.Installed(t, "Tree-2"), rpmtest.Installed(t, "Tree"))
 	inv := inventory(pkgs...)
 	inv.Ref, inv.Version, inv.Distribution, inv.DistributionVersion = evil, evil, evil, evil
 	checkSPDX(t, document(t, inv, SPDX))

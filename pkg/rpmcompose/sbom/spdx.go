@@ -124,7 +124,7 @@ func (inv *Inventory) spdxPackage(p Package, id, license string) spdxPackage {
 		out.Checksums = append(out.Checksums, spdxChecksum{"SHA256", d})
 		out.Comment = "The checksum is that of the package's main header, which covers the digest of the payload."
 	}
-	if t := p.BuildTime(); !t.IsZero() && t.Unix() <= maxTime {
+	if t := p.BuildTime(); !t.IsZero() && t.Unix() >= 0 && t.Unix() <= maxTime {
 		out.BuiltDate = t.Format(time.RFC3339)
 	}
 	return out

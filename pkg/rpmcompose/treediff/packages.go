@@ -97,6 +97,10 @@ func newEntries(older, newer *rpm.Package) []ChangelogEntry {
 			have[e]--
 			continue
 		}
+		// JSON has no years beyond these.
+		if y := e.Time.Year(); y < 0 || y > 9999 {
+			e.Time = time.Unix(0, 0).UTC()
+		}
 		out = append(out, ChangelogEntry(e))
 	}
 	return out

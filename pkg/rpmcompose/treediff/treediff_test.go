@@ -4,6 +4,7 @@ package treediff
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"math"
@@ -19,6 +20,7 @@ import (
 	"github.com/hostctl/hostctl/internal/testutil"
 	"github.com/hostctl/hostctl/pkg/ostree"
 	"github.com/hostctl/hostctl/pkg/ostree/gvariant"
+	"github.com/hostctl/hostctl/pkg/rpmcompose/importer/rpmtest"
 	"github.com/hostctl/hostctl/pkg/rpmcompose/pkglist"
 	"github.com/hostctl/hostctl/pkg/rpmcompose/rpm"
 	"github.com/hostctl/hostctl/pkg/rpmcompose/rpmdb"
@@ -259,6 +261,30 @@ func TestReachedAdvisories(t *testing.T) {
 	}
 	if want := []string{"added n-1-1.noarch", "between a-1.5-1.noarch,a-1.6-1.noarch", "reached a-2-1.noarch"}; !slices.Equal(got, want) {
 		t.Errorf("%q, want %q", got, want)
+	}
+}
+
+// A changelog of a year that JSON does not have must not keep the rest from being told.
+func TestTimesOfChangelogs(t *testing.T) {
+	t.Parallel()
+	pkg := func(times ...byte) *rpm.Package {
+		texts := make([]string, len(times))
+		entries := []rpm.Entry{rpm.StringsEntry(rpm.TagChangelogName, texts...), rpm.StringsEntry(rpm.TagChangelogText, texts...)}
+		when := rpm.Entry{Tag: rpm.TagChangelogTime, Type: rpm.TypeInt64, Count: uint32(len(times))}
+		for _, b := range times {
+			when.Data = append(when.Data, b, 0, 0, 0, 0, 0, 0, 1)
+		}
+		return rpmtest.Installed(t, "x", append(entries, when)...)
+	}
+	got := newEntries(pkg(0), pkg(0, 0x7f, 0xff))
+	if len(got) != 2 {
+		t.Fatal(got)
+	}
+	if data, err := json.Marshal(got); err != nil || !strings.Contains(string(data), "1970-01-01") {
+		t.Errorf("%s %v", data, err)
+	}
+	if newEntries(nil, pkg(0)) != nil {
+		t.Error("entries without a database")
 	}
 }
 
