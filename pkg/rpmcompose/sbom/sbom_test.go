@@ -280,8 +280,13 @@ func TestDocumentsOfHostilePackages(t *testing.T) {
 	pkgs = append(pkgs, rpmtest.Installed(t, "Tree", rpmtest.Text(rpm.TagLicense, "LicenseRef-RPM-0"), rpmtest.Text(rpm.TagURL, "javascript://x/%0a")), rpmtest.Installed(t, "Tree-2"), rpmtest.Installed(t, "Tree"))
 	inv := inventory(pkgs...)
 	inv.Ref, inv.Version, inv.Distribution, inv.DistributionVersion = evil, evil, evil, evil
-	checkSPDX(t, document(t, inv, SPDX))
+	v := checkSPDX(t, document(t, inv, SPDX))
 	checkCycloneDX(t, document(t, inv, CycloneDX))
+	for _, l := range v.HasExtractedLicensingInfos {
+		if l.LicenseID == "LicenseRef-RPM-0" {
+			t.Error("a package defines a licence of ours")
+		}
+	}
 	inv.Ref, inv.Version = "", ""
 	checkSPDX(t, document(t, inv, SPDX))
 	checkCycloneDX(t, document(t, &Inventory{}, CycloneDX))

@@ -5,6 +5,8 @@ package sbom
 import (
 	"crypto/sha256"
 	"encoding/hex"
+	"slices"
+	"strings"
 	"time"
 )
 
@@ -130,6 +132,9 @@ func (inv *Inventory) spdxPackage(p Package, id, license string) spdxPackage {
 	return out
 }
 
+// madeRef begins the identifiers of licences that are no SPDX expressions.
+const madeRef = "LicenseRef-RPM-"
+
 // spdxLicenses collects the licences that a document must define itself.
 type spdxLicenses struct {
 	names licenseNames
@@ -144,9 +149,10 @@ func (l *spdxLicenses) declared(text string) string {
 		return noAssertion
 	}
 	e, ok := l.names.parse(text)
-	if !ok {
+	// Identifiers that are made here are not for packages to define.
+	if !ok || slices.ContainsFunc(e.refs, func(r string) bool { return strings.HasPrefix(r, madeRef) }) {
 		sum := sha256.Sum256([]byte(text))
-		id := "LicenseRef-RPM-" + hex.EncodeToString(sum[:8])
+		id := madeRef + hex.EncodeToString(sum[:8])
 		l.define(id, text, text)
 		return id
 	}
