@@ -66,8 +66,12 @@ func diffFacts(d *treediff.Diff) [][2]string {
 	if d.Sizes.Fetch.Estimated {
 		about = " at most"
 	}
-	return append(out, [2]string{"Size", fmt.Sprintf("%s -> %s; to download%s %s in %s", ui.Bytes(d.Sizes.Old.Bytes), ui.Bytes(d.Sizes.New.Bytes), about,
-		ui.Bytes(d.Sizes.Fetch.Bytes), counted(d.Sizes.Fetch.Objects, "object"))})
+	delta := ""
+	if d.Sizes.Delta != nil {
+		delta = ", or " + ui.Bytes(*d.Sizes.Delta) + " as static delta"
+	}
+	return append(out, [2]string{"Size", fmt.Sprintf("%s -> %s; to download%s %s in %s%s", ui.Bytes(d.Sizes.Old.Bytes), ui.Bytes(d.Sizes.New.Bytes), about,
+		ui.Bytes(d.Sizes.Fetch.Bytes), counted(d.Sizes.Fetch.Objects, "object"), delta)})
 }
 
 func counted(n int, noun string) string {

@@ -117,6 +117,7 @@ func TestReleases(t *testing.T) {
 	t.Run("packages", func(t *testing.T) { r.checkPackages(t, d) })
 	t.Run("files", func(t *testing.T) { r.checkFiles(t, d) })
 	t.Run("text", func(t *testing.T) { r.checkText(t) })
+	t.Run("static delta", func(t *testing.T) { r.checkDelta(t, d) })
 	t.Run("exit code", func(t *testing.T) {
 		if code, _, stderr := program(t, "diff", "--repo", r.repo, "--exit-code", "demo/x86_64"); code != 1 || stderr != "" {
 			t.Errorf("%d %q", code, stderr)
@@ -197,6 +198,30 @@ func (r *releases) checkFiles(t *testing.T, d treediff.Diff) {
 	var a, b, common int
 	if _, err := fmt.Sscanf(all, "[A] Object Count: %d\n[B] Object Count: %d\nCommon Object Count: %d", &a, &b, &common); err != nil || d.Sizes.Fetch.Objects != b-common {
 		t.Errorf("%d objects to fetch; ostree: %s %v", d.Sizes.Fetch.Objects, all, err)
+	}
+}
+
+// checkDelta compares with the files of a delta that ostree makes.
+func (r *releases) checkDelta(t *testing.T, d treediff.Diff) {
+	if d.Sizes.Delta != nil {
+		t.Error("a delta that is not there")
+	}
+	testutil.Run(t, r.ostree, "--repo="+r.repo, "static-delta", "generate", "--from=demo/x86_64^", "--to=demo/x86_64")
+	var want int64
+	testutil.Must(t, filepath.WalkDir(filepath.Join(r.repo, "deltas"), func(_ string, e os.DirEntry, err error) error {
+		if err != nil || e.IsDir() {
+			return err
+		}
+		st, err := e.Info()
+		want += st.Size()
+		return err
+	}))
+	testutil.Must(t, json.Unmarshal([]byte(r.diff("--json", "demo/x86_64")), &d))
+	if d.Sizes.Delta == nil || *d.Sizes.Delta != want || want == 0 {
+		t.Errorf("delta %v, its files have %d bytes", d.Sizes.Delta, want)
+	}
+	if text := r.diff("demo/x86_64"); !strings.Contains(text, " as static delta\n") {
+		t.Error(text)
 	}
 }
 

@@ -9,6 +9,7 @@ import (
 	"math"
 
 	"github.com/hostctl/hostctl/pkg/ostree"
+	"github.com/hostctl/hostctl/pkg/ostree/delta"
 )
 
 // Sizes tells how large the trees are and what lies between them.
@@ -16,6 +17,10 @@ type Sizes struct {
 	Old   TreeSize `json:"old"`
 	New   TreeSize `json:"new"`
 	Fetch Fetch    `json:"fetch"`
+	// Delta is what the static delta between the commits takes, all of its files and
+	// the objects that it leaves out, in bytes; nil where the repository of the new
+	// commit has none.
+	Delta *int64 `json:"delta,omitempty"`
 }
 
 // TreeSize is what a tree holds, counting once what several paths share.
@@ -51,6 +56,9 @@ func compareSizes(ctx context.Context, from, to *side) (Sizes, error) {
 		return s, err
 	}
 	if s.New, err = treeSize(ctx, to.repo, next, contents); err != nil {
+		return s, err
+	}
+	if s.Delta, err = deltaSize(to.repo, ostree.DeltaName{From: from.sum, To: to.sum}); err != nil {
 		return s, err
 	}
 	archived, err := to.archived()
@@ -119,6 +127,30 @@ func (s *side) archived() (func(ostree.ObjectName) (int64, bool, error), error) 
 		size, err := s.repo.StorageSize(n)
 		return size, archive || n.Type.IsMeta(), err
 	}, nil
+}
+
+func deltaSize(r *ostree.Repo, name ostree.DeltaName) (*int64, error) {
+	d, err := delta.Load(r, name)
+	if errors.Is(err, ostree.ErrNotFound) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	st, err := r.Dir().Lstat(name.Path() + "/" + delta.SuperblockName)
+	if err != nil {
+		return nil, err
+	}
+	size := st.Size
+	for i := range d.Parts {
+		if _, inline := d.Parts[i].Inline(); !inline {
+			size = add(size, int64(min(d.Parts[i].Size, math.MaxInt64)))
+		}
+	}
+	for _, f := range d.Fallbacks {
+		size = add(size, int64(min(f.Size, math.MaxInt64)))
+	}
+	return &size, nil
 }
 
 // add sums up sizes that whoever made the commit claims: more than fits is the most
