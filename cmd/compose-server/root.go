@@ -38,7 +38,7 @@ bootable disk images from it.`,
 	}, codes())
 	internal := &cobra.Command{Use: "internal", Hidden: true}
 	internal.AddCommand(cli.ManCmd(), a.luaCmd(), a.scriptletsCmd())
-	cmd.AddCommand(a.treeCmd(), a.diffCmd(), a.sbomCmd(), a.depsolveCmd(), a.treefileCmd(),
+	cmd.AddCommand(a.treeCmd(), a.diffCmd(), a.sbomCmd(), a.extensionsCmd(), a.depsolveCmd(), a.treefileCmd(),
 		a.serveCmd(), a.imageCmd(), a.containerEncapsulateCmd(), a.containerUnencapsulateCmd(), internal)
 	return cmd
 }

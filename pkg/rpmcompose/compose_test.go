@@ -161,7 +161,7 @@ func TestTreefileKeys(t *testing.T) {
 	b := newBench(t)
 	for name, test := range map[string]func(*testing.T, *bench){
 		"layers": testLayers, "accounts": testAccountKeys, "metadata": testMetadataKeys, "os-release": testOSReleaseAndTreefileInTheTree,
-		"content": testContentKeys, "packages": testPackageKeys, "image": testContainerImage,
+		"content": testContentKeys, "packages": testPackageKeys, "image": testContainerImage, "extensions": testExtensions,
 	} {
 		t.Run(name, func(t *testing.T) { // one after the other: they share the cache
 			own := *b
