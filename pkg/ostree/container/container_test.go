@@ -4,7 +4,9 @@ package container
 
 import (
 	"archive/tar"
+	"context"
 	"encoding/json"
+	"errors"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -13,6 +15,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/hostctl/hostctl/internal/progress"
 	"github.com/hostctl/hostctl/internal/testutil"
 	"github.com/hostctl/hostctl/pkg/ostree"
 )
@@ -119,7 +122,7 @@ func TestLayers(t *testing.T) {
 	if rest["etc/conf"] == nil || rest["usr/lib/same"] == nil || rest["etc/conf"].Linkname != rest["usr/lib/same"].Linkname {
 		t.Error("a file of two components is not with the rest")
 	}
-	if rest["usr/lib/.wh.odd"] != nil || rest["sysroot/inside"] != nil {
+	if rest["usr/lib/.wh.odd"] != nil || rest["usr/lib/.wh.dir/inside"] != nil || rest["usr/lib/.wh.dir/"] != nil || first["usr/lib/.wh.dir/"] != nil || rest["sysroot/inside"] != nil {
 		t.Error("a file is shown that must not be")
 	}
 }
@@ -173,6 +176,33 @@ func TestLayoutKeepsOthers(t *testing.T) {
 	testutil.Must(t, other.WriteFile("mine", nil, 0o644))
 	if _, err := Encapsulate(t.Context(), r, one, other, EncapsulateOptions{}); err == nil {
 		t.Error("a folder with other files becomes a layout")
+	}
+}
+
+// TestCancelled: what is not finished leaves the images that were there.
+func TestCancelled(t *testing.T) {
+	t.Parallel()
+	r := newRepo(t, ostree.ModeArchive)
+	one, two := commitTree(t, r, sampleTree, "1"), commitTree(t, r, sampleTree, "2")
+	want, d := mustEncapsulate(t, r, one, EncapsulateOptions{Contents: sampleContents})
+	for layers := range 5 {
+		ctx, cancel := context.WithCancel(t.Context())
+		seen := 0
+		_, err := Encapsulate(ctx, r, two, d, EncapsulateOptions{Contents: sampleContents, Progress: func(progress.Event) {
+			if seen++; seen > layers {
+				cancel()
+			}
+		}})
+		cancel()
+		if got := mustOpen(t, d, "").Digest; err != nil && got != want.Manifest.Digest {
+			t.Errorf("after %v the image is %s", err, got)
+		}
+		if layers == 0 && !errors.Is(err, context.Canceled) {
+			t.Errorf("got %v", err)
+		}
+	}
+	if got, err := Import(t.Context(), newRepo(t, ostree.ModeArchive), mustOpen(t, d, ""), ImportOptions{}); err != nil {
+		t.Errorf("import: %+v, %v", got, err)
 	}
 }
 

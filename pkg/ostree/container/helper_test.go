@@ -50,6 +50,8 @@ var sampleTree = []node{
 	{path: "usr/lib", data: "dir", mode: 0o755},
 	{path: "usr/lib/" + strings.Repeat("long", 30), data: "long", mode: 0o644},
 	{path: "usr/lib/.wh.odd", data: "odd", mode: 0o644},
+	{path: "usr/lib/.wh.dir", data: "dir", mode: 0o755},
+	{path: "usr/lib/.wh.dir/inside", data: "inside", mode: 0o644},
 	{path: "usr/lib/same", data: "conf", mode: 0o640, gid: 5},
 	{path: "usr/lib/modules", data: "dir", mode: 0o755},
 	{path: "usr/lib/modules/6.1", data: "dir", mode: 0o755},

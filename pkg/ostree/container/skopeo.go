@@ -36,12 +36,8 @@ func Copy(ctx context.Context, from, to Reference, o CopyOptions) error {
 		return fmt.Errorf("copy %s to %s: %w; install skopeo, or use oci: or oci-archive:", from, to, err)
 	}
 	if err != nil {
-		return fmt.Errorf("copy %s to %s: %w: %s", from, to, err, lastLine(stderr.String()))
+		text := strings.TrimSpace(stderr.String())
+		return fmt.Errorf("copy %s to %s: %w: %s", from, to, err, text[strings.LastIndexByte(text, '\n')+1:])
 	}
 	return nil
-}
-
-func lastLine(s string) string {
-	s = strings.TrimSpace(s)
-	return clip(s[strings.LastIndexByte(s, '\n')+1:])
 }

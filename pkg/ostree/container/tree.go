@@ -184,8 +184,8 @@ func imagePath(p string) string {
 	return p
 }
 
-// hidden tells files that have no place in an image: sysroot is the repository, and
-// a name with this prefix removes a file of the layers below.
+// hidden tells what has no place in an image: sysroot is the repository, and a name
+// with this prefix removes a file of the layers below.
 func hidden(p string) bool {
-	return strings.HasPrefix(p, "sysroot/") || strings.HasPrefix(path.Base(p), ".wh.")
+	return strings.HasPrefix(p, "sysroot/") || strings.HasPrefix(p, ".wh.") || strings.Contains(p, "/.wh.")
 }
