@@ -165,7 +165,7 @@ func TestParseExtensions(t *testing.T) {
 	got, err := x.resolve("x86_64", nil)
 	testutil.Must(t, err)
 	m := got.manifest(&treefile.Manifest{Modules: treefile.Modules{Enable: []string{"t:1"}, Install: []string{"u:1/server"}}}, []string{"r"})
-	want := treefile.Modules{Enable: []string{"t:1", "u:1", "a:1", "b:2"}, Install: []string{"c:3/d"}}
+	want := treefile.Modules{Enable: []string{"a:1", "b:2", "t:1", "u:1"}, Install: []string{"c:3/d"}}
 	if diff := cmp.Diff(want, m.Modules); diff != "" || !slices.Equal(m.Repos, []string{"r"}) {
 		t.Errorf("modules %s, repositories %v", diff, m.Repos)
 	}

@@ -135,29 +135,19 @@ func (x *Extensions) resolve(arch string, base map[string]string) (*Extensions, 
 		}
 		out.Extensions[name] = e
 	}
-	out.Repos = unique(out.Repos)
-	modules.Enable, modules.Install = unique(modules.Enable), unique(modules.Install)
+	out.Repos, modules.Enable, modules.Install = set(out.Repos), set(modules.Enable), set(modules.Install)
 	if len(modules.Enable)+len(modules.Install) > 0 {
 		out.Modules = &modules
 	}
 	return out, nil
 }
 
+func set(list []string) []string { return slices.Compact(slices.Sorted(slices.Values(list))) }
+
 func (m *ExtensionModules) add(more *ExtensionModules) {
 	if more != nil {
 		m.Enable, m.Install = append(m.Enable, more.Enable...), append(m.Install, more.Install...)
 	}
-}
-
-// unique drops later copies.
-func unique(list []string) []string {
-	var out []string
-	for _, s := range list {
-		if !slices.Contains(out, s) {
-			out = append(out, s)
-		}
-	}
-	return out
 }
 
 // manifest is the treefile as far as it matters for extensions: which repositories and
@@ -167,7 +157,7 @@ func (x *Extensions) manifest(m *treefile.Manifest, enabled []string) *treefile.
 	if len(out.Repos) == 0 {
 		out.Repos = enabled
 	}
-	out.Repos = unique(slices.Concat(out.Repos, x.Repos))
+	out.Repos = set(slices.Concat(out.Repos, x.Repos))
 	out.Modules.Install = nil // in the tree already
 	out.Modules.Enable = slices.Clone(m.Modules.Enable)
 	for _, spec := range m.Modules.Install {
@@ -175,7 +165,7 @@ func (x *Extensions) manifest(m *treefile.Manifest, enabled []string) *treefile.
 		out.Modules.Enable = append(out.Modules.Enable, stream)
 	}
 	if x.Modules != nil {
-		out.Modules.Enable = unique(slices.Concat(out.Modules.Enable, x.Modules.Enable))
+		out.Modules.Enable = set(slices.Concat(out.Modules.Enable, x.Modules.Enable))
 		out.Modules.Install = x.Modules.Install
 	}
 	return &out
