@@ -89,12 +89,22 @@ func (l *Lab) Rev(rev string) (string, error) {
 
 // Install makes a sysroot with the first commit, which follows the repository at url.
 func (l *Lab) Install(ctx context.Context, sysroot, url string) error {
-	first, err := l.Rev(l.Ref + "^")
+	return l.install(ctx, sysroot, url, l.Ref+"^")
+}
+
+// install deploys a revision. A lab without a key has unsigned commits.
+func (l *Lab) install(ctx context.Context, sysroot, url, rev string) error {
+	commit, err := l.Rev(rev)
 	if err != nil {
 		return err
 	}
-	argv := []string{l.Hostctl(), "install", "--sysroot", sysroot, "--url", url, "--from", l.Repo, "--ref", l.Ref, "--commit", first,
-		"--gpg-import", l.KeyFile, "--remote", Remote, "--stateroot", Stateroot}
+	argv := []string{l.Hostctl(), "install", "--sysroot", sysroot, "--url", url, "--from", l.Repo, "--ref", l.Ref, "--commit", commit,
+		"--remote", Remote, "--stateroot", Stateroot}
+	if l.KeyFile == "" {
+		argv = append(argv, "--no-gpg-verify")
+	} else {
+		argv = append(argv, "--gpg-import", l.KeyFile)
+	}
 	argv = append(argv, l.bootArgs()...)
 	for _, k := range []string{"root=LABEL=root", "rw", "console=ttyS0", "quiet", "mitigations=off", "audit=0",
 		"init_on_alloc=0", "random.trust_cpu=on", "no_timer_check", "cryptomgr.notests"} {
@@ -105,6 +115,11 @@ func (l *Lab) Install(ctx context.Context, sysroot, url string) error {
 
 // Image makes a disk image with the first commit and the harness's agent in it.
 func (l *Lab) Image(ctx context.Context) (image string, tools vm.Tools, err error) {
+	return l.ImageOf(ctx, l.Ref+"^")
+}
+
+// ImageOf is Image with another revision.
+func (l *Lab) ImageOf(ctx context.Context, rev string) (image string, tools vm.Tools, err error) {
 	sysroot := filepath.Join(l.Dir, "sysroot")
 	dir, err := fsx.OpenDir(l.Dir)
 	if err != nil {
@@ -117,7 +132,7 @@ func (l *Lab) Image(ctx context.Context) (image string, tools vm.Tools, err erro
 	if err := l.leadToMenu(sysroot); err != nil {
 		return "", tools, err
 	}
-	if err := l.Install(ctx, sysroot, GuestURL); err != nil {
+	if err := l.install(ctx, sysroot, GuestURL, rev); err != nil {
 		return "", tools, err
 	}
 	if tools, err = vm.BuildTools(ctx, filepath.Join(l.Dir, "vm")); err != nil {
