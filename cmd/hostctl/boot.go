@@ -33,12 +33,17 @@ func (a *app) bootCmds() []*cobra.Command {
 	failed.Flags().BoolVar(&stay, "no-reboot", false, "only record it")
 	all := []*cobra.Command{check, success, failed}
 	for _, c := range all {
+		c.PreRun = func(*cobra.Command, []string) { a.lockWait = bootLockWait }
 		c.Flags().DurationVar(&limit, "timeout", 5*time.Minute, "time limit of one script")
 	}
 	return all
 }
 
-// locked runs fn under the sysroot's lock, which an upgrade may hold.
+// bootLockWait is how long a boot waits for an upgrade that began before it was
+// judged. It is less than hostctl-boot-deadline.timer allows.
+const bootLockWait = 15 * time.Minute
+
+// locked runs fn under the sysroot's lock.
 func (a *app) locked(ctx context.Context, fn func(*deploy.Locked) error) error {
 	return a.withSysroot(true, func(s *deploy.Sysroot) error { return s.WithLock(ctx, fn) })
 }

@@ -3,6 +3,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -30,7 +31,8 @@ const lockWait = 10 * time.Second
 // app is what every verb shares.
 type app struct {
 	cli.App
-	sysroot string
+	sysroot  string
+	lockWait time.Duration // instead of the constant; 0: the constant
 }
 
 // codes is the table from errors to exit statuses; help prints the same rows.
@@ -65,7 +67,7 @@ changes, /var is never touched, and the tree before stays for a rollback.`,
 func (a *app) onHost() bool { return filepath.Clean(a.sysroot) == "/" }
 
 func (a *app) options() deploy.Options {
-	o := deploy.Options{Logger: a.Log(), Progress: a.Progress(), LockTimeout: lockWait}
+	o := deploy.Options{Logger: a.Log(), Progress: a.Progress(), LockTimeout: cmp.Or(a.lockWait, lockWait)}
 	if self, err := os.Executable(); err == nil && a.onHost() {
 		o.FreezeWatchdog = []string{self, "internal", "thaw-watchdog"}
 	}

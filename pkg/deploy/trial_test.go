@@ -249,8 +249,14 @@ func TestTrialFails(t *testing.T) {
 	two := b.try(2, 1)
 	b.counter(0)
 	b.boot(two)
+	next := numbered(b, 9)
 	b.locked(func(l *Locked) {
+		_, err := l.Stage(t.Context(), Request{Stateroot: "testos", Commit: next, Origin: NewOrigin("testos/main")}, StageOptions{})
+		testutil.Must(t, err)
 		res, err := l.FailBoot(t.Context(), "red")
+		if _, staged := b.load().Staged(); staged {
+			t.Error("a bad boot leaves a staged deployment")
+		}
 		if err != nil || !res.Reboot || res.Left != nil {
 			t.Fatal(res, err)
 		}

@@ -126,7 +126,11 @@ func (l *Locked) FailBoot(ctx context.Context, reason string) (FailResult, error
 		}
 	}
 	if st.Trial.Counting {
-		return FailResult{Reboot: true}, nil
+		// What this boot has staged would take the place of the trial at shutdown.
+		if _, staged := st.Staged(); staged {
+			err = l.s.unstage()
+		}
+		return FailResult{Reboot: true}, err
 	}
 	next := slices.IndexFunc(st.Written(), func(o Deployment) bool { return o.Stateroot == d.Stateroot && !o.Same(d) })
 	if next < 0 {
