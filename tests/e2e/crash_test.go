@@ -27,7 +27,7 @@ func TestKilledMachine(t *testing.T) {
 	t.Logf("seed %d", seed)
 	random := rand.New(rand.NewPCG(uint64(seed), 0))
 
-	m := newMachine(t, crashLab(t))
+	m := newMachineOf(t, crashLab(t))
 	m.sh("echo hello > /etc/added; echo precious > /var/lib/precious; sync")
 	if err := m.Snapshot(t.Context(), "ready"); err != nil {
 		t.Fatal(err)

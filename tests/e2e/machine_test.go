@@ -86,7 +86,13 @@ type machine struct {
 	count *counter
 }
 
-func newMachine(t *testing.T, l *lab.Lab) *machine {
+func newMachine(t *testing.T) *machine {
+	t.Helper()
+	return newMachineOf(t, theLab(t))
+}
+
+// newMachineOf is newMachine with another tree or another kind of machine.
+func newMachineOf(t *testing.T, l *lab.Lab) *machine {
 	t.Helper()
 	dir, err := fsx.OpenDir(l.Repo)
 	if err != nil {
@@ -200,7 +206,7 @@ func (m *machine) interruptUpgrade() vm.Result {
 // a full upgrade, the new tree, rollback.
 func TestMachine(t *testing.T) {
 	need(t, "machine")
-	m := newMachine(t, theLab(t))
+	m := newMachine(t)
 
 	m.expect(bootedVersion, "1")
 	m.expect("grep OSTREE_VERSION /usr/lib/os-release", "OSTREE_VERSION='1'")

@@ -71,7 +71,7 @@ func TestMatrix(t *testing.T) {
 }
 
 func matrixMachine(t *testing.T, boot string) {
-	m := newMachine(t, widerLab(t, boot, ""))
+	m := newMachineOf(t, widerLab(t, boot, ""))
 	m.expect(bootedVersion, "1")
 	m.expect("test -d /sys/firmware/efi && echo uefi || echo bios", boot[:4])
 	m.expect("systemctl --failed --no-legend | wc -l", "0")

@@ -43,6 +43,7 @@ mount "$loop" "$mnt"
 cp -a "$sysroot/boot/." "$mnt"
 rm -r "$mnt/grub"
 tree=$(echo "$sysroot"/ostree/deploy/*/deploy/*/)
+for m in menu libcom32 libutil; do cp "$tree/usr/lib/syslinux/modules/bios/$m.c32" "$mnt/syslinux"; done
 "$tree/usr/bin/extlinux" --install "$mnt/syslinux"
 dd if="$tree/usr/lib/EXTLINUX/gptmbr.bin" of="$image" bs=440 count=1 conv=notrunc status=none
 sfdisk --quiet --part-attrs "$image" 2 LegacyBIOSBootable
@@ -70,6 +71,16 @@ func (l *Lab) script(ctx context.Context, what, text string, args ...string) err
 	return nil
 }
 
+// extlinuxConfig leads to the menu of the deployments. Their labels are titles, with
+// spaces, as libostree writes them: EXTLINUX by itself ends a label at a space, its
+// menu program does not.
+const extlinuxConfig = `SERIAL 0 115200
+UI menu.c32
+PROMPT 0
+TIMEOUT 10
+INCLUDE /loader/syslinux.cfg
+`
+
 // leadToMenu makes the file by which the first deployment recognises EXTLINUX.
 func (l *Lab) leadToMenu(sysroot string) error {
 	if l.Boot != Extlinux {
@@ -79,7 +90,7 @@ func (l *Lab) leadToMenu(sysroot string) error {
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return err
 	}
-	return os.Symlink("../loader/syslinux.cfg", filepath.Join(dir, "syslinux.cfg"))
+	return os.WriteFile(filepath.Join(dir, "syslinux.cfg"), []byte(extlinuxConfig), 0o644)
 }
 
 func (l *Lab) bootArgs() []string {
