@@ -38,7 +38,8 @@ updates of REF from URL.
   bios-grub          GRUB in a BIOS boot partition, /boot on ext4
                      (usr/lib/grub/i386-pc; this machine's where the tree has none)
   uefi-grub          GRUB on an EFI system partition, mounted at /boot/efi; /boot on
-                     ext4 (usr/lib/grub/x86_64-efi-signed or .../x86_64-efi/monolithic)
+                     ext4 (usr/lib/ostree-boot/efi as it is, with shim; else
+                     usr/lib/grub/x86_64-efi-signed or .../x86_64-efi/monolithic)
   uefi-systemd-boot  systemd-boot, kernels and entries on an EFI system partition
                      that is /boot (usr/lib/systemd/boot/efi)`,
 		Example: `  compose-server image --repo repo --ref example/x86_64/server --url http://server:8080 --gpg-import key.asc --output disk.img

@@ -7,24 +7,16 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
-	"io/fs"
 	"os"
-	"path"
 	"path/filepath"
 	"strconv"
 	"strings"
 	"syscall"
 )
 
-// maxLoader bounds a boot loader's file in bytes.
-const maxLoader = 32 << 20
-
 // minClusters is the least number of clusters of FAT32, 65525, and some that the
 // tables take.
 const minClusters = 70000
-
-// Where UEFI looks on a disk without a boot entry of its own.
-const removableLoader = "EFI/BOOT/BOOTX64.EFI"
 
 // writeESP makes the EFI system partition: the boot loader, and for a boot loader
 // that starts kernels from there the contents of /boot.
@@ -106,42 +98,4 @@ func (b *builder) copyToFAT(ctx context.Context, p Partition, dir string) error 
 func fatUUID(id GUID) string {
 	h := strings.ToUpper(hex.EncodeToString(id[:4]))
 	return h[:4] + "-" + h[4:]
-}
-
-// loaderFiles are the boot loader's files of the EFI system partition, by path.
-func (b *builder) loaderFiles() (map[string][]byte, error) {
-	if b.Tree == nil {
-		return nil, fmt.Errorf("find the boot loader for %s: no tree to take it from", b.Boot)
-	}
-	if b.Boot == UEFISystemdBoot {
-		data, _, err := b.fromTree("systemd-boot-efi", "usr/lib/systemd/boot/efi/systemd-bootx64.efi.signed",
-			"usr/lib/systemd/boot/efi/systemd-bootx64.efi")
-		if err != nil {
-			return nil, err
-		}
-		// The second name is where bootctl looks for updates of its own.
-		return map[string][]byte{removableLoader: data, "EFI/systemd/systemd-bootx64.efi": data}, nil
-	}
-	data, name, err := b.fromTree("grub-efi-amd64-bin", "usr/lib/grub/x86_64-efi-signed/grubx64.efi.signed",
-		"usr/lib/grub/x86_64-efi/monolithic/grubx64.efi")
-	if err != nil {
-		return nil, err
-	}
-	prefix, err := grubPrefix(data)
-	if err != nil {
-		return nil, fmt.Errorf("read %s: %w", name, err)
-	}
-	return map[string][]byte{removableLoader: data, path.Join(prefix, "grub.cfg"): []byte(b.espConfig())}, nil
-}
-
-// fromTree reads the first of the names that the tree has.
-func (b *builder) fromTree(pkg string, names ...string) (data []byte, name string, err error) {
-	for _, name := range names {
-		data, err := b.Tree.ReadFileInRoot(name, maxLoader)
-		if !errors.Is(err, fs.ErrNotExist) {
-			return data, name, err
-		}
-	}
-	return nil, "", fmt.Errorf("find the boot loader for %s: the tree has no /%s; add package %s to the treefile",
-		b.Boot, names[len(names)-1], pkg)
 }

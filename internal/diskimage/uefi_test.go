@@ -140,6 +140,39 @@ func TestUEFISystemdBoot(t *testing.T) {
 	}
 }
 
+// TestReadySystemPartition is a tree of Fedora's kind: shim starts GRUB, and nothing
+// that is signed changes.
+func TestReadySystemPartition(t *testing.T) {
+	t.Parallel()
+	dir := bootTree(t)
+	d := testutil.OpenDir(t, dir)
+	want := map[string][]byte{
+		"EFI/BOOT/BOOTX64.EFI":     []byte("MZ shim"),
+		"EFI/BOOT/fbx64.efi":       []byte("MZ fallback"),
+		"EFI/vendor/shimx64.efi":   []byte("MZ shim"),
+		"EFI/vendor/grubx64.efi":   []byte("MZ grub, signed"),
+		"EFI/vendor/fonts/one.pf2": []byte("font"),
+	}
+	for name, data := range want {
+		testutil.Must(t, d.MkdirAll(filepath.Dir(filepath.Join(readyESP, name)), 0o755))
+		testutil.Must(t, d.WriteFile(filepath.Join(readyESP, name), data, 0o644))
+	}
+	b := builder{Options: Options{Boot: UEFIGRUB, Tree: d}}
+	want["EFI/vendor/grub.cfg"] = []byte(b.espConfig())
+	got, err := b.loaderFiles()
+	if diff := cmp.Diff(want, got); err != nil || diff != "" {
+		t.Errorf("%v %s", err, diff)
+	}
+	testutil.Must(t, d.Remove(readyESP+"/EFI/vendor/grubx64.efi"))
+	if got, err := b.loaderFiles(); err != nil || string(got[removableLoader]) != fakeGRUB {
+		t.Errorf("without GRUB in it: %v, %q", err, got[removableLoader])
+	}
+	testutil.Must(t, d.Symlink("/etc/passwd", readyESP+"/EFI/vendor/link"))
+	if _, err := b.loaderFiles(); err == nil {
+		t.Error("a link was followed")
+	}
+}
+
 func TestNoLoader(t *testing.T) {
 	t.Parallel()
 	empty := testutil.OpenDir(t, t.TempDir())
