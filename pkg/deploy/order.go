@@ -14,8 +14,8 @@ import (
 )
 
 // Retention says which deployments outlive the arrival of a new one. Always kept
-// are the booted and the merged-from deployment, pinned ones and those of other
-// stateroots. The zero value keeps nothing else: two deployments in all.
+// are the booted and the merged-from deployment, pinned ones, those of other
+// stateroots and the one that last booted well. The zero value keeps nothing else: two deployments in all.
 type Retention struct {
 	Pending  bool // those of the stateroot before the booted one
 	Rollback bool // those of the stateroot after the booted one
@@ -26,8 +26,6 @@ type Retention struct {
 	// zero Now: none.
 	MaxAge time.Duration
 	Now    time.Time
-	// Good is the deployment that last booted well, which always stays; nil: not known.
-	Good *Deployment
 	// NotAsDefault puts the new deployment behind the booted (or merged-from) one.
 	NotAsDefault bool
 }

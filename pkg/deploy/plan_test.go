@@ -19,10 +19,8 @@ import (
 // today is the time of the first deployment that mk makes; each further one is a day older.
 var today = time.Date(2026, 11, 22, 0, 0, 0, 0, time.UTC)
 
-func deployment(version string) *Deployment { return &mk(version).Deployments[0] }
-
 // mk builds a state from a line such as "+n p b* r! o@other": staged, pending,
-// booted, pinned, of another stateroot.
+// booted, pinned, of another stateroot; G: it booted well.
 func mk(line string) State {
 	var st State
 	for i, w := range strings.Fields(line) {
@@ -32,10 +30,13 @@ func mk(line string) State {
 		}
 		d := Deployment{Stateroot: root, Index: i, Staged: strings.HasPrefix(name, "+"),
 			Booted: strings.Contains(name, "*"), Pinned: strings.Contains(name, "!")}
-		d.Version = strings.Trim(name, "+*!")
+		d.Version = strings.Trim(name, "+*!G")
 		d.Time = today.AddDate(0, 0, -i)
 		copy(d.Checksum[:], d.Version)
 		st.Deployments = append(st.Deployments, d)
+		if strings.HasSuffix(name, "G") {
+			st.good = append(st.good, d.FullName())
+		}
 	}
 	return st
 }
@@ -68,8 +69,9 @@ func TestRetention(t *testing.T) {
 		{"a* b! c", Retention{}, "a", "N a b"},
 		{"a* b c d", Retention{Older: 2, MaxAge: 25 * time.Hour, Now: today}, "a", "N a b"}, // b is one day old, c two
 		{"a* b c d", Retention{Older: 2, MaxAge: time.Hour}, "a", "N a b c"},
-		{"a* b c d", Retention{Good: deployment("c")}, "a", "N a c"},
-		{"a* b c d", Retention{Good: deployment("c"), Older: 1}, "a", "N a b c"},
+		{"a* b cG d", Retention{}, "a", "N a c"},
+		{"a* b cG d", Retention{Older: 1}, "a", "N a b c"},
+		{"a*G b c", Retention{}, "a", "N a"},
 		{"p! a*", Retention{}, "a", "N p a"},
 		{"x@other a* y@other b", Retention{}, "a", "N x a y"},
 		{"a* b", Retention{NotAsDefault: true}, "a", "a N"},
@@ -112,9 +114,10 @@ func TestPrune(t *testing.T) {
 		{"+s a* b c", Retention{}, "s a"}, // a is what comes back once s is in force
 		{"p a* b c", Retention{}, "p a"},
 		{"a b c d*", Retention{}, "a d"},
-		{"a* b c d", Retention{Good: deployment("c")}, "a b c"},
-		{"a* b c d", Retention{Good: deployment("a")}, "a b"},
-		{"a* b c d e", Retention{Good: deployment("e"), Older: 1}, "a b c e"},
+		{"a* b cG d", Retention{}, "a b c"},
+		{"a*G b c d", Retention{}, "a b"},
+		{"a* b c d eG", Retention{Older: 1}, "a b c e"},
+		{"a* b c dG eG", Retention{}, "a b d"}, // the latest of them
 		{"a* b c d", Retention{NotAsDefault: true, Pending: true, Rollback: true}, "a b"},
 	} {
 		st := mk(c.state)
@@ -122,7 +125,7 @@ func TestPrune(t *testing.T) {
 		if order(got) != c.want {
 			t.Errorf("%q %+v: %q, want %q", c.state, c.r, order(got), c.want)
 		}
-		if again := c.r.Prune(State{Deployments: got}); order(again) != c.want && c.r.Older == 0 {
+		if again := c.r.Prune(State{Deployments: got, good: st.good}); order(again) != c.want && c.r.Older == 0 {
 			t.Errorf("%q %+v: not stable: %q", c.state, c.r, order(again))
 		}
 	}

@@ -17,7 +17,10 @@ func (r Retention) lasts(d Deployment) bool {
 }
 
 // isGood reports whether a deployment stays because it last booted well.
-func (r Retention) isGood(_ State, d Deployment) bool { return r.Good != nil && d.Same(*r.Good) }
+func (r Retention) isGood(st State, d Deployment) bool {
+	good, ok := st.LastGood(d.Stateroot)
+	return ok && d.Same(good)
+}
 
 // Prune returns the boot order without the deployments that r lets go. Beside what
 // Order keeps always, these stay: a staged one, the default, those in keep, and what a
