@@ -6,6 +6,9 @@ import (
 	"context"
 	"strings"
 	"testing"
+
+	"github.com/hostctl/hostctl/internal/diskimage"
+	"github.com/hostctl/hostctl/tests/lab"
 )
 
 // settle waits until the boot under way was judged.
@@ -53,7 +56,23 @@ func (m *machine) fellBack(reason string) {
 // from, without anybody's help; one that does not is kept. BIOS and GRUB.
 func TestTrial(t *testing.T) {
 	need(t, "trial")
-	m := newMachine(t, theLab(t))
+	newMachine(t).trials(diskimage.BIOSGRUB)
+}
+
+// TestTrialMatrix is the same with the other boot loaders that count. EXTLINUX does
+// not: there only a health check that fails leads back.
+func TestTrialMatrix(t *testing.T) {
+	need(t, "matrix")
+	for _, boot := range layouts(t) {
+		if boot == lab.Extlinux || boot == string(diskimage.BIOSGRUB) {
+			continue
+		}
+		t.Run(boot, func(t *testing.T) { newMachineOf(t, widerLab(t, boot, "")).trials(diskimage.Boot(boot)) })
+	}
+}
+
+func (m *machine) trials(boot diskimage.Boot) {
+	t := m.t
 	m.expect(bootedVersion, "1")
 	m.settle()
 	m.expect("hostctl status --json | jq -r '.deployments[0].bootedWell'", "true")
@@ -88,7 +107,10 @@ func TestTrial(t *testing.T) {
 	m.expect(bootedVersion, "1.1")
 	m.settle()
 	m.expect("hostctl status --json | jq -r '.deployments[0].bootedWell, .trial'", "true\nnull")
-	m.expect("grep -a -e boot_counter -e boot_success /boot/loader/grubenv", "boot_counter=2\nboot_success=1")
+	if boot != diskimage.UEFISystemdBoot {
+		m.expect("grep -a -e boot_counter -e boot_success /boot/loader/grubenv", "boot_counter=2\nboot_success=1")
+	}
+	m.expect("ls /boot/loader/entries | grep -c + || :", "0")
 	m.expect("systemctl --failed --no-legend | wc -l", "0")
 	m.sh("hostctl rollback")
 	m.expect("hostctl status --json | jq -r '.deployments[0].version, .trial'; test -e /boot/loader/grubenv || echo not counted", "1\nnull\nnot counted")
