@@ -101,29 +101,29 @@ func TestFiles(t *testing.T) {
 	rpmdbFile := "usr/share/rpm/" + rpmdb.FileName + "-shm"
 	a := write(t, ra, ostree.Commit{Timestamp: 1},
 		entry{name: "same", content: "1"}, entry{name: "edit", content: "12"}, entry{name: "grow", content: "1"}, entry{name: "mode", content: "m"},
-		entry{name: "owner", content: "o"}, entry{name: "label", content: "l", label: "a"}, entry{name: "both", content: "x", uid: 1}, entry{name: "link", target: "a"},
+		entry{name: "owner", content: "o"}, entry{name: "label", content: "l", label: "a"}, entry{name: "both", content: "x", uid: 1}, entry{name: "cut", content: "12", uid: 1}, entry{name: "link", target: "a"},
 		entry{name: "kind", content: "k"}, entry{name: "dir/"}, entry{name: "gone/sub/f", content: "123"}, entry{name: rpmdbFile, content: "1"})
 	b := write(t, rb, ostree.Commit{Timestamp: math.MaxUint64},
 		entry{name: "same", content: "1"}, entry{name: "edit", content: "34"}, entry{name: "grow", content: "123"}, entry{name: "mode", content: "m", mode: 0o4755},
-		entry{name: "owner", content: "o", uid: 5}, entry{name: "label", content: "l", label: "b"}, entry{name: "both", content: "y"}, entry{name: "link", target: "b"},
+		entry{name: "owner", content: "o", uid: 5}, entry{name: "label", content: "l", label: "b"}, entry{name: "both", content: "y"}, entry{name: "cut", content: "1"}, entry{name: "link", target: "b"},
 		entry{name: "kind", target: "x"}, entry{name: "dir/", mode: 0o700}, entry{name: "new", content: "1234"}, entry{name: rpmdbFile, content: "2"})
 	d := compare(t, ra, a, rb, b, Options{})
 	var got []string
 	for _, c := range d.Files.List {
 		got = append(got, fmt.Sprint(c.Change, " ", c.Path, " ", strings.Join(c.What, ",")))
 	}
-	want := []string{"modified /both content,owner", "modified /dir mode", "modified /edit content", "removed /gone ", "removed /gone/sub ", "removed /gone/sub/f ",
+	want := []string{"modified /both content,owner", "modified /cut content,owner", "modified /dir mode", "modified /edit content", "removed /gone ", "removed /gone/sub ", "removed /gone/sub/f ",
 		"modified /grow content", "modified /kind type", "modified /label label", "modified /link target", "modified /mode mode", "added /new ", "modified /owner owner"}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("files (-want +got):\n%s", diff)
 	}
-	if f := d.Files; f.Ignored != 1 || f.Added != (FileCount{1, 4}) || f.Removed != (FileCount{3, 3}) || f.Modified.Count != 9 {
+	if f := d.Files; f.Ignored != 1 || f.Added != (FileCount{1, 4}) || f.Removed != (FileCount{3, 3}) || f.Modified.Count != 10 {
 		t.Errorf("%+v", f)
 	}
 	if all := compare(t, ra, a, rb, b, Options{AllFiles: true}); len(all.Files.List) != len(got)+1 {
 		t.Errorf("--all-files: %d", len(all.Files.List))
 	}
-	if d.Same || d.Packages != nil || d.To.Timestamp.Year() != 9999 || !d.Sizes.Fetch.Estimated || d.Sizes.New.Bytes != 1+2+3+1+1+1+1+4+1 {
+	if d.Same || d.Packages != nil || d.To.Timestamp.Year() != 9999 || !d.Sizes.Fetch.Estimated || d.Sizes.New.Bytes != 1+2+3+1+1+1+1+4+1 { // "cut" is "same"
 		t.Errorf("%+v %+v", d.To, d.Sizes)
 	}
 	if back := compare(t, rb, b, ra, a, Options{}); back.Sizes.Fetch.Estimated || back.Sizes.Fetch.Bytes == 0 {
@@ -192,7 +192,7 @@ func TestCommitsWithoutDatabase(t *testing.T) {
 	r := newRepo(t, ostree.ModeArchive)
 	old := packages("a 0 1", "b 1 1", "c 0 1")
 	old.Metadata.Set("version", gvariant.String("1"))
-	old.Metadata.Set(advisoriesKey, gvariant.Array("(suuasa{sv})", advisoryRow("OLD", 1, 4, "b-1:1-1.noarch"), advisoryRow("SUPERSEDED", 2, 9, "a-1-1.noarch")))
+	old.Metadata.Set(advisoriesKey, gvariant.Array("(suuasa{sv})", advisoryRow("OLD", 1, 4, "b-1:1-1.noarch"), advisoryRow("SUPERSEDED", 2, 9, "a-1-1.noarch"), advisoryRow("KEPT", 1, 1, "b-1:1-1.noarch")))
 	a := write(t, r, old, entry{name: "usr/lib/modules/6.9/vmlinuz"}, entry{name: "usr/lib/modules/6.10/vmlinuz"}, entry{name: "usr/lib/modules/7/x"})
 	next := packages("a 0 2", "b 0 2", "d 0 1")
 	next.Parent = a
@@ -201,7 +201,7 @@ func TestCommitsWithoutDatabase(t *testing.T) {
 	next.Metadata.Set("ostree.linux", gvariant.String("6.11"))
 	b := write(t, r, next, entry{name: "f"})
 	var detached gvariant.Dict
-	detached.Set(advisoriesKey, gvariant.Array("(suuasa{sv})", advisoryRow("Z", 1, 3, "a-2-1.noarch"), advisoryRow("NEW", 99, 0, "a-2-1.noarch")))
+	detached.Set(advisoriesKey, gvariant.Array("(suuasa{sv})", advisoryRow("Z", 1, 3, "a-2-1.noarch"), advisoryRow("NEW", 99, 0, "a-2-1.noarch"), advisoryRow("KEPT", 1, 1, "b-2-1.noarch")))
 	_, err := r.Update(t.Context(), func(ctx context.Context, txn *ostree.Txn) error { return txn.SetCommitMeta(ctx, b, detached) })
 	testutil.Must(t, err)
 	d := compare(t, r, a, r, b, Options{})
