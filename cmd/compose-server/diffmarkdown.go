@@ -106,10 +106,10 @@ func markdownChangelogs(b *strings.Builder, p *treediff.Packages, full bool) {
 			lost = " (no longer in)"
 		}
 		fmt.Fprintf(b, "\n### %s\n\n%s%s\n\n", ui.Markdown(strings.Join(c.packages, ", ")), ui.Markdown(c.title), lost)
-		list, more := brief(c.entries, briefEntries, full)
+		list, more := shorten(c.entries, shortEntries, full)
 		for _, e := range list {
 			fmt.Fprintf(b, "- %s %s\n", e.Time.Format(time.DateOnly), ui.Markdown(e.Author))
-			items, left := brief(changelogItems(e.Text), briefLines, full)
+			items, left := shorten(changelogItems(e.Text), shortLines, full)
 			for _, item := range items {
 				fmt.Fprintf(b, "  - %s\n", ui.Markdown(item))
 			}

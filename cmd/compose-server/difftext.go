@@ -16,9 +16,9 @@ import (
 
 // What is shown without --full.
 const (
-	briefEntries = 3  // of each changelog
-	briefLines   = 8  // of each entry
-	briefFiles   = 20 // that belong to no changed package
+	shortEntries = 3  // of each changelog
+	shortLines   = 8  // of each entry
+	shortFiles   = 20 // that belong to no changed package
 )
 
 // diffText renders a difference for a terminal.
@@ -181,8 +181,8 @@ func changelogs(p *treediff.Packages) []changelog {
 	return out
 }
 
-// brief gives the first of a list, and how many are left out; all of them with full.
-func brief[T any](list []T, most int, full bool) (shown []T, more int) {
+// shorten gives the first of a list, and how many are left out; all of them with full.
+func shorten[T any](list []T, most int, full bool) (shown []T, more int) {
 	if full || len(list) <= most {
 		return list, 0
 	}
@@ -199,10 +199,10 @@ func textChangelogs(b *strings.Builder, p *treediff.Packages, full bool) {
 			lost = " (no longer in)"
 		}
 		fmt.Fprintf(b, "  %s: %s%s\n", ui.Printable(strings.Join(c.packages, ", ")), ui.Printable(c.title), lost)
-		list, more := brief(c.entries, briefEntries, full)
+		list, more := shorten(c.entries, shortEntries, full)
 		for _, e := range list {
 			fmt.Fprintf(b, "    * %s %s\n", e.Time.Format(time.DateOnly), ui.Printable(e.Author))
-			lines, left := brief(strings.Split(strings.TrimSpace(e.Text), "\n"), briefLines, full)
+			lines, left := shorten(strings.Split(strings.TrimSpace(e.Text), "\n"), shortLines, full)
 			for _, line := range lines {
 				fmt.Fprintf(b, "      %s\n", ui.Printable(strings.TrimRight(line, " \t\r")))
 			}
@@ -243,7 +243,7 @@ func shownFiles(f treediff.Files, full bool) (list []treediff.FileChange, more i
 			list = append(list, c)
 		}
 	}
-	return brief(list, briefFiles, false)
+	return shorten(list, shortFiles, false)
 }
 
 func textFiles(b *strings.Builder, f treediff.Files, full bool) {
