@@ -8,6 +8,8 @@ import (
 	"io"
 	"log/slog"
 	"runtime"
+	"slices"
+	"sync"
 
 	"golang.org/x/sync/errgroup"
 
@@ -57,17 +59,9 @@ func All(ctx context.Context, repo *ostree.Repo, sources []Source, o AllOptions)
 			missing = append(missing, i)
 		}
 	}
-	total := int64(len(missing))
-	o.Progress.Emit(progress.Event{Task: "import", Kind: progress.Begin, Total: total})
-	for done := 0; done < len(missing); {
-		part := missing[done:min(done+batch, len(missing))]
-		if err := importBatch(ctx, repo, sources, part, out, o); err != nil {
-			return nil, err
-		}
-		done += len(part)
-		o.Progress.Emit(progress.Event{Task: "import", Kind: progress.Update, Done: int64(done), Total: total})
+	if err := importMissing(ctx, repo, sources, missing, out, o); err != nil {
+		return nil, err
 	}
-	o.Progress.Emit(progress.Event{Task: "import", Kind: progress.End, Done: total, Total: total})
 	for i, res := range out {
 		for _, note := range res.Notes {
 			log.Warn("left out of the tree", "package", sources[i].Package.Name(), "path", note.Path, "reason", note.Reason)
@@ -76,12 +70,42 @@ func All(ctx context.Context, repo *ostree.Repo, sources []Source, o AllOptions)
 	return out, nil
 }
 
-func importBatch(ctx context.Context, repo *ostree.Repo, sources []Source, part []int, out []Result, o AllOptions) error {
+// importMissing imports in batches. While one is synced to the disk, the next one
+// is unpacked: the one waits for the disk, the other one for the processors.
+func importMissing(ctx context.Context, repo *ostree.Repo, sources []Source, missing []int, out []Result, o AllOptions) error {
+	total := int64(len(missing))
+	o.Progress.Emit(progress.Event{Task: "import", Kind: progress.Begin, Total: total})
+	var unpacking, counting sync.Mutex
+	done := 0
+	g, ctx := errgroup.WithContext(ctx)
+	g.SetLimit(2)
+	for part := range slices.Chunk(missing, batch) {
+		g.Go(func() error {
+			if err := importBatch(ctx, repo, sources, part, out, &unpacking, o); err != nil {
+				return err
+			}
+			counting.Lock()
+			defer counting.Unlock()
+			done += len(part)
+			o.Progress.Emit(progress.Event{Task: "import", Kind: progress.Update, Done: int64(done), Total: total})
+			return nil
+		})
+	}
+	if err := g.Wait(); err != nil {
+		return err
+	}
+	o.Progress.Emit(progress.Event{Task: "import", Kind: progress.End, Done: total, Total: total})
+	return nil
+}
+
+func importBatch(ctx context.Context, repo *ostree.Repo, sources []Source, part []int, out []Result, unpacking *sync.Mutex, o AllOptions) error {
 	workers := o.Workers
 	if workers <= 0 {
 		workers = runtime.GOMAXPROCS(0)
 	}
 	_, err := repo.Update(ctx, func(ctx context.Context, txn *ostree.Txn) error {
+		unpacking.Lock()
+		defer unpacking.Unlock()
 		g, ctx := errgroup.WithContext(ctx)
 		g.SetLimit(workers)
 		for _, i := range part {

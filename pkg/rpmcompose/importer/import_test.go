@@ -8,11 +8,13 @@ import (
 	"fmt"
 	"io"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/hostctl/hostctl/internal/progress"
 	"github.com/hostctl/hostctl/internal/testutil"
 	"github.com/hostctl/hostctl/pkg/ostree"
 	"github.com/hostctl/hostctl/pkg/rpmcompose/importer"
@@ -140,6 +142,36 @@ func TestImportPlacesEveryKindOfFile(t *testing.T) {
 	}
 	if diff := cmp.Diff(res[0].Notes, again[0].Notes); diff != "" {
 		t.Errorf("notes of a cached package (-first +second):\n%s", diff)
+	}
+}
+
+// More packages than one transaction takes: all are there, in their order, and
+// one that is bad fails the import, whichever batch it is in.
+func TestImportBatches(t *testing.T) {
+	t.Parallel()
+	one := rpmtest.Build(t, rpmtest.Spec{Name: "one", Install: "mkdir -p %{buildroot}/usr; echo 1 > %{buildroot}/usr/one", Files: "/usr/one"})
+	two := rpmtest.Build(t, rpmtest.Spec{Name: "two", Install: "mkdir -p %{buildroot}/usr; echo 2 > %{buildroot}/usr/two", Files: "/usr/two"})
+	sources := slices.Repeat([]importer.Source{one, two}, 130)
+	var last progress.Event
+	repo := rpmtest.Cache(t, t.TempDir())
+	res, err := importer.All(t.Context(), repo, sources, importer.AllOptions{Progress: func(e progress.Event) { last = e }})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i, r := range res {
+		if want := []string{"/usr/one", "/usr/two"}[i%2]; r.Commit != res[i%2].Commit || i < 2 && !strings.Contains(list(t, repo, r.Commit), want) {
+			t.Errorf("package %d is %s", i, r.Ref)
+		}
+	}
+	if last.Kind != progress.End || last.Done != int64(len(sources)) {
+		t.Errorf("last event %+v", last)
+	}
+	for _, at := range []int{0, 150, 259} {
+		bad := slices.Clone(sources)
+		bad[at].Payload = func() (io.ReadCloser, error) { return nil, io.ErrUnexpectedEOF }
+		if _, err := importer.All(t.Context(), rpmtest.Cache(t, t.TempDir()), bad, importer.AllOptions{}); !errors.Is(err, io.ErrUnexpectedEOF) {
+			t.Errorf("package %d is bad: %v", at, err)
+		}
 	}
 }
 
