@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 
 // Package e2e checks the whole path on the test distribution: the composed tree
-// against ostree and rpm, what bad input does, and a machine that upgrades,
-// rolls back and is killed in the middle. It needs root, the built programs and
-// HOSTCTL_E2E, which names the parts to run: tree, machine, crash, trial, matrix (commas).
+// against ostree and rpm, what bad input does, a machine that upgrades, rolls
+// back and is killed in the middle, and a tree with packages of every kind. It
+// needs root, the built programs and HOSTCTL_E2E, which names the parts to run:
+// tree, machine, crash, trial, matrix, features (commas).
 package e2e
 
 import (

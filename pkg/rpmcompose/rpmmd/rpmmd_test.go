@@ -413,6 +413,20 @@ func TestHostilePrimary(t *testing.T) {
 	}
 }
 
+// A list without packages must not make us hold all of it.
+func TestEndlessPart(t *testing.T) {
+	t.Parallel()
+	endless := io.LimitReader(zeros{}, 1<<40)
+	_, err := readPrimary(endless, func() ([]byte, error) { return nil, errors.New("read again") }, partSize)
+	if !errors.Is(err, ErrSyntax) {
+		t.Error(err)
+	}
+}
+
+type zeros struct{}
+
+func (zeros) Read(p []byte) (int, error) { return len(p), nil }
+
 // However a list is cut into parts, it means the same or is refused with the same words.
 func FuzzPrimary(f *testing.F) {
 	one := `<package type="rpm"><name>a</name><arch>noarch</arch><version epoch="0" ver="1" rel="1"/><checksum type="sha1">da39a3ee5e6b4b0d3255bfef95601890afd80709</checksum><location href="a"/><format><rpm:requires><rpm:entry name="x" flags="EQ" ver="1"/><rpm:entry name="x" flags="EQ" ver="1"/><rpm:entry name="&gt;/>"/></rpm:requires><file>/a</file></format></package>`

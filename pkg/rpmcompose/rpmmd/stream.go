@@ -5,12 +5,16 @@ package rpmmd
 import (
 	"bytes"
 	"errors"
+	"fmt"
 	"io"
 	"runtime"
 )
 
 // partSize is how much text is read at once, in bytes: small enough to stay in the processor's caches.
 const partSize = 1 << 20
+
+// maxPart bounds a part in which no package starts, in bytes. The largest package of real lists has 2 MB.
+const maxPart = 64 << 20
 
 // packageTag is where a list may be cut.
 const packageTag = "<package "
@@ -36,6 +40,9 @@ func cut(text io.Reader, size int, spare func() []byte, emit func(part)) error {
 			return err
 		}
 		at := lastStart(buf)
+		if at <= 0 && cap(buf) >= maxPart {
+			return fmt.Errorf("offset %d: no package starts in %d bytes: %w", p.from, len(buf), ErrSyntax)
+		}
 		if at <= 0 {
 			buf = append(make([]byte, 0, 2*cap(buf)), buf...)
 			continue
