@@ -243,7 +243,7 @@ func (j *job) compare(commit ostree.Checksum) (err error) {
 	}
 	j.res.Unchanged = commit == j.from.Checksum
 	if w := fromFuture(j.res.New.Timestamp, time.Now()); w != "" && !j.res.Unchanged {
-		j.res.Warnings = append(j.res.Warnings, w)
+		j.res.Warnings = []string{w}
 	}
 	j.res.Packages, err = pkglist.CompareCommits(j.s.Repo(), j.from.Checksum, commit)
 	return err
