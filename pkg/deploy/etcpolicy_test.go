@@ -6,7 +6,9 @@ import (
 	"bytes"
 	"errors"
 	"log/slog"
+	"math/rand/v2"
 	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -177,5 +179,72 @@ func TestStagedRecordPolicy(t *testing.T) {
 		if _, err := decodeStaged(data); !errors.Is(err, ErrInvalidStateFile) {
 			t.Errorf("%s: %v", name, err)
 		}
+	}
+}
+
+// TestPreviewAgrees: whatever is in the three trees, shutdown does what was announced,
+// and nothing that was written locally is lost.
+func TestPreviewAgrees(t *testing.T) {
+	t.Parallel()
+	names := []string{"a", "b", "b.rpmnew", "c/x", "c/y", "k", "k/z", "e/f/g"}
+	clashed, moved := 0, 0
+	for seed := range uint64(10) {
+		r := rand.New(rand.NewPCG(seed, 1))
+		tree := func(o osTree) osTree {
+			for _, n := range names {
+				// k is a file or a directory.
+				if v := r.IntN(4); v > 0 && (n != "k/z" || o["usr/etc/k"] == "") {
+					o = o.with("usr/etc/"+n, []string{"1\n", "2\n", "3\n"}[v-1])
+				}
+			}
+			return o
+		}
+		b := newBox(t, InitOptions{})
+		d1 := b.deploy(b.commit("m", "1", tree(release("1", "1"))), Retention{})
+		b.boot(d1)
+		local := map[string]string{}
+		for _, n := range names {
+			name := b.path(d1.Dir(), "etc", n)
+			switch r.IntN(4) {
+			case 0:
+				_ = os.RemoveAll(name) // an error: a file is above it
+			case 1:
+				if st, err := os.Stat(filepath.Dir(name)); err == nil && st.IsDir() {
+					testutil.Must(t, os.RemoveAll(name))
+					b.edit(d1, n, "local "+n)
+					local[n] = "local " + n
+				}
+			}
+		}
+		for n := range local {
+			if data, err := os.ReadFile(b.path(d1.Dir(), "etc", n)); err != nil || string(data) != local[n] {
+				delete(local, n) // removed again with what is above it
+			}
+		}
+		req := Request{Stateroot: "testos", Commit: b.commit("m", "2", tree(release("2", "2"))), Origin: NewOrigin("m")}
+		req.Etc = etcmerge.Policy{SaveNew: r.IntN(2) == 0, Replace: []string{names[r.IntN(len(names))], "c"}}
+		res, err := b.stageRequest(req)
+		testutil.Must(t, err)
+		fin, err := b.finalize()
+		testutil.Must(t, err)
+		if d := cmp.Diff(res.Preview.Etc, fin.Etc); d != "" {
+			t.Errorf("seed %d: announced and done differ: %s", seed, d)
+		}
+		at := map[string]string{}
+		for _, c := range fin.Etc.Changes {
+			if at[c.Path] = c.Path; c.Dest != "" {
+				at[c.Path] = c.Dest
+				moved++
+			}
+		}
+		clashed += len(fin.Etc.Clashes)
+		for n, text := range local {
+			if at[n] == "" || b.read(fin.Deployment.Dir(), "etc", at[n]) != text {
+				t.Errorf("seed %d: %s is lost", seed, n)
+			}
+		}
+	}
+	if clashed == 0 || moved == 0 {
+		t.Errorf("%d conflicts, %d names moved: too tame", clashed, moved)
 	}
 }
