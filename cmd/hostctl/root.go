@@ -59,7 +59,7 @@ changes, /var is never touched, and the tree before stays for a rollback.`,
 	cmd.PersistentFlags().StringVar(&a.sysroot, "sysroot", "/", "root of the system to work on; a folder other than / is changed at once, not staged")
 	cmd.AddCommand(a.statusCmd(), a.upgradeCmd(), a.rollbackCmd(), a.deployCmd(), a.rebaseCmd(),
 		a.kargsCmd(), a.pinCmd(), a.undeployCmd(), a.setDefaultCmd(), a.unlockCmd(), a.markGoodCmd(), a.unblockCmd(),
-		a.cleanupCmd(), a.configDiffCmd(), a.configResetCmd(), a.fsckCmd(), a.installCmd(), ostreecli.Command(), a.internalCmd())
+		a.cleanupCmd(), a.bootloaderCmd(), a.configDiffCmd(), a.configResetCmd(), a.fsckCmd(), a.installCmd(), ostreecli.Command(), a.internalCmd())
 	return cmd
 }
 

@@ -170,6 +170,27 @@ func (s *Sysroot) Repo() *ostree.Repo { return s.repo }
 // Dir returns the sysroot's directory.
 func (s *Sysroot) Dir() *fsx.Dir { return s.dir }
 
+// OpenESP opens the EFI system partition: that of Options, /boot, or efi in /boot.
+// fs.ErrNotExist where none has the folder EFI. The caller closes it.
+func (s *Sysroot) OpenESP() (*fsx.Dir, error) {
+	for _, d := range []struct {
+		dir  *fsx.Dir
+		name string
+	}{{s.o.ESP, "."}, {s.boot, "."}, {s.boot, "efi"}} {
+		if d.dir == nil {
+			continue
+		}
+		ok, err := d.dir.Exists(path.Join(d.name, "EFI"))
+		if err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return nil, err
+		}
+		if ok {
+			return d.dir.OpenDir(d.name)
+		}
+	}
+	return nil, fmt.Errorf("open EFI system partition: %w", fs.ErrNotExist)
+}
+
 // InitOptions say how InitSysroot configures a new sysroot.
 type InitOptions struct {
 	Bootloader bootloader.Kind // "" means auto

@@ -214,6 +214,10 @@ func (b *bootCheck) moved(now map[string]*inode) error {
 			if n.kind == fs.ModeDir {
 				return fmt.Errorf("%s: a directory was renamed", from)
 			}
+			if there := b.shadow[to]; there.node != nil && now[from] == there.node {
+				b.shadow[from], b.shadow[to] = there, old
+				return b.disk.exchange(from, to)
+			}
 			if err := b.disk.rename(from, to); err != nil {
 				return err
 			}

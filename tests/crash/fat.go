@@ -440,6 +440,23 @@ func (d *fatDisk) rename(from, to string) error {
 	return err
 }
 
+// exchange swaps what two entries say.
+func (d *fatDisk) exchange(a, b string) error {
+	_, s, err := d.entry(a)
+	if err != nil || s == nil {
+		return fmt.Errorf("exchange %s: not there: %w", a, err)
+	}
+	_, t, err := d.entry(b)
+	if err != nil || t == nil {
+		return fmt.Errorf("exchange %s: not there: %w", b, err)
+	}
+	first, size := d.content(s)
+	other, otherSize := d.content(t)
+	d.describe(s[len(s)-1], other, otherSize)
+	d.describe(t[len(t)-1], first, size)
+	return nil
+}
+
 // syncFile is fsync: the data, the entry and the table, or what is in a directory.
 func (d *fatDisk) syncFile(name string, isDir bool) error {
 	var list []int

@@ -63,10 +63,10 @@ func loaders() []loader {
 		{name: "syslinux", kind: bootloader.Syslinux, links: map[string]string{"syslinux/syslinux.cfg": "../loader/syslinux.cfg"}, firmware: extlinuxBoot},
 		{name: "uboot", kind: bootloader.UBoot, firmware: ubootBoot, initrds: 1},
 		{name: "systemd-boot", kind: bootloader.SystemdBoot, fat: true, firmware: systemdBoot,
-			files: map[string]string{"loader/loader.conf": "timeout 3\neditor no\n", "loader/entries/other.conf": foreign, "other/vmlinuz": otherKernel}},
+			files: map[string]string{"loader/loader.conf": "timeout 3\neditor no\n", "loader/entries/another.conf": foreign, "other/vmlinuz": otherKernel}},
 		{name: "none on FAT", kind: bootloader.None, fat: true, firmware: systemdBoot},
 		{name: "grub2 on FAT", kind: bootloader.GRUB2, fat: true, firmware: grubBoot,
-			files: map[string]string{"grub2/grub.cfg": "source /loader/grub.cfg\n", "loader/entries/other.conf": foreign}},
+			files: map[string]string{"grub2/grub.cfg": "source /loader/grub.cfg\n", "loader/entries/another.conf": foreign}},
 	}
 }
 
@@ -186,6 +186,9 @@ func describe(l loader, b booted, version string) (string, error) {
 
 // runChange changes the machine at place: a version to upgrade to, or a verb.
 func runChange(ctx context.Context, place string, fat bool, change string, scratch bool) error {
+	if change == "binaries" {
+		return updateBinaries(ctx, place)
+	}
 	var dirs []*fsx.Dir
 	for _, name := range []string{rootFolder, bootFolder} {
 		d, err := fsx.OpenDir(filepath.Join(place, name))

@@ -1,0 +1,142 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+
+	"github.com/spf13/cobra"
+
+	"github.com/hostctl/hostctl/cmd/internal/cli"
+	"github.com/hostctl/hostctl/internal/fsx"
+	"github.com/hostctl/hostctl/pkg/bootloader"
+	"github.com/hostctl/hostctl/pkg/deploy"
+)
+
+func (a *app) bootloaderCmd() *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "bootloader",
+		Short: "Show and update the boot loader's own files",
+		Long: `The boot loader's own files lie on the EFI system partition and are not part of
+a deployment. These verbs compare them with what the running deployment
+brings in /usr/lib/systemd/boot/efi, /usr/lib/bootupd/updates or /usr/lib/ostree-boot.`,
+		Example: "  hostctl bootloader status\n  hostctl bootloader update",
+		Args:    cli.NoArgs,
+	}
+	cmd.AddCommand(a.bootloaderStatusCmd(), a.bootloaderUpdateCmd())
+	return cmd
+}
+
+func (a *app) bootloaderStatusCmd() *cobra.Command {
+	var asJSON bool
+	cmd := &cobra.Command{
+		Use:     "status",
+		Short:   "Compare the installed boot loader with the running deployment's",
+		Example: "  hostctl bootloader status --json",
+		Args:    cli.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			return a.withBinaries(cmd.Context(), false, func(_, _ *fsx.Dir, plan []bootloader.Binary) error {
+				if asJSON {
+					return a.printJSON(plan)
+				}
+				a.printBinaries(plan)
+				return nil
+			})
+		},
+	}
+	cmd.Flags().BoolVar(&asJSON, "json", false, "print the files as JSON")
+	return cmd
+}
+
+func (a *app) bootloaderUpdateCmd() *cobra.Command {
+	return &cobra.Command{
+		Use:   "update",
+		Short: "Replace outdated files of the boot loader",
+		Long: `Replace the boot loader's outdated files by the running deployment's. Every file
+is whole at every moment, the old one or the new one. A systemd-boot that is
+newer than the deployment's stays. Nothing is installed that is not there.`,
+		Example: "  hostctl bootloader update",
+		Args:    cli.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			ctx := cmd.Context()
+			return a.withBinaries(ctx, true, func(tree, esp *fsx.Dir, plan []bootloader.Binary) error {
+				if err := bootloader.UpdateBinaries(ctx, tree, esp, plan); err != nil {
+					return err
+				}
+				n := 0
+				for _, b := range plan {
+					if b.State == bootloader.BinaryOutdated {
+						fmt.Fprintf(a.Out, "Updated: %s\n", b.Path)
+						n++
+					}
+				}
+				if n == 0 {
+					fmt.Fprintln(a.Out, "Nothing to update.")
+				}
+				return nil
+			})
+		},
+	}
+}
+
+func (a *app) printBinaries(plan []bootloader.Binary) {
+	if len(plan) == 0 {
+		fmt.Fprintln(a.Out, "The running deployment brings no boot loader that is installed.")
+	}
+	for _, b := range plan {
+		version := ""
+		if b.Version != "" {
+			version = fmt.Sprintf(" (%s, deployment %s)", b.Version, b.Offered)
+		}
+		fmt.Fprintf(a.Out, "%-9s %s%s\n", b.State, b.Path, version)
+	}
+}
+
+// withBinaries compares the boot loader with the running deployment's, under the
+// lock if it is to be changed.
+func (a *app) withBinaries(ctx context.Context, change bool, fn func(tree, esp *fsx.Dir, plan []bootloader.Binary) error) error {
+	return a.withSysroot(change, func(s *deploy.Sysroot) error {
+		compare := func() error {
+			return a.compareBinaries(ctx, s, fn)
+		}
+		if !change {
+			return compare()
+		}
+		return s.WithLock(ctx, func(*deploy.Locked) error { return compare() })
+	})
+}
+
+func (a *app) compareBinaries(ctx context.Context, s *deploy.Sysroot, fn func(tree, esp *fsx.Dir, plan []bootloader.Binary) error) error {
+	st, err := s.Load(ctx)
+	if err != nil {
+		return err
+	}
+	d, ok := st.Booted()
+	if !ok {
+		d, ok = st.Default()
+	}
+	if !ok {
+		return fmt.Errorf("compare boot loaders: %w", deploy.ErrNoDeployment)
+	}
+	tree, err := s.Dir().OpenDir(d.Dir())
+	if err != nil {
+		return err
+	}
+	defer tree.Close()
+	esp, err := s.OpenESP()
+	if errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("no EFI system partition is mounted as /boot, /efi or /boot/efi: %w", err)
+	}
+	if err != nil {
+		return err
+	}
+	defer esp.Close()
+	plan, err := bootloader.PlanBinaries(ctx, tree, esp)
+	if err != nil {
+		return err
+	}
+	return fn(tree, esp, plan)
+}
