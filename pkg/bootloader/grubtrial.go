@@ -131,8 +131,12 @@ func stubReadsMenu(boot *fsx.Dir) (bool, error) {
 }
 
 // activeEnv reads the block of the generation in use; nil where it has none.
-func activeEnv(boot *fsx.Dir) (name string, env grubEnv, err error) {
-	v, err := LinkSwitch{}.Active(boot)
+func (g grub2) activeEnv(boot *fsx.Dir) (name string, env grubEnv, err error) {
+	var sw Switch = LinkSwitch{}
+	if g.fat {
+		sw = FileSwitch{grub: true}
+	}
+	v, err := sw.Active(boot)
 	if err != nil || v < 0 {
 		return "", nil, err
 	}
@@ -151,8 +155,8 @@ func activeEnv(boot *fsx.Dir) (name string, env grubEnv, err error) {
 }
 
 // Tries implements Trier.
-func (grub2) Tries(_ context.Context, boot *fsx.Dir) (left, done int, counting bool, err error) {
-	name, env, err := activeEnv(boot)
+func (g grub2) Tries(_ context.Context, boot *fsx.Dir) (left, done int, counting bool, err error) {
+	name, env, err := g.activeEnv(boot)
 	if err != nil || env == nil || env.get(envSuccess) == "1" {
 		return 0, 0, false, err
 	}
@@ -168,8 +172,8 @@ func (grub2) Tries(_ context.Context, boot *fsx.Dir) (left, done int, counting b
 // Bless implements Trier. It overwrites the block in place, as GRUB does: GRUB
 // does not replay a journal, so a new file might not be the one that it finds.
 // What changes is in the first sector, which is written whole or not at all.
-func (grub2) Bless(_ context.Context, boot *fsx.Dir) error {
-	name, env, err := activeEnv(boot)
+func (g grub2) Bless(_ context.Context, boot *fsx.Dir) error {
+	name, env, err := g.activeEnv(boot)
 	if errors.Is(err, ErrBadEnvironment) {
 		env, err = grubEnv{{envCounter, "0"}}, nil // whatever it said, it is over
 	}

@@ -9,6 +9,7 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 
@@ -160,10 +161,24 @@ func TestBootRefuses(t *testing.T) {
 			testutil.Must(t, os.WriteFile(big, make([]byte, 7<<20), 0o644))
 			refused(deploy.ErrBootSpace)
 			testutil.Must(t, os.Remove(big))
-			testutil.Run(t, "mount", "-o", "remount,ro", boot)
+			remountReadOnly(t, boot)
 			refused(syscall.EROFS)
 			testutil.Run(t, "mount", "-o", "remount,rw", boot)
 			m.expect("upgrade 4", "4c root=x rw 1")
 		})
 	}
+}
+
+// remountReadOnly waits for programs that other tests are about to start: between
+// fork and exec they have the files open that this process is writing.
+func remountReadOnly(t *testing.T, dir string) {
+	t.Helper()
+	var err error
+	for range 100 {
+		if err = syscall.Mount("", dir, "", syscall.MS_REMOUNT|syscall.MS_RDONLY, ""); !errors.Is(err, syscall.EBUSY) {
+			break
+		}
+		time.Sleep(50 * time.Millisecond)
+	}
+	testutil.Must(t, err)
 }
