@@ -233,3 +233,20 @@ func TestLockWaiting(t *testing.T) {
 		t.Error(calls)
 	}
 }
+
+// libostree opens no repository with a boot loader that it does not know.
+func TestOwnBootloaderKey(t *testing.T) {
+	t.Parallel()
+	b := newBox(t, InitOptions{Bootloader: bootloader.SystemdBoot})
+	for kind, fat := range map[bootloader.Kind]bool{bootloader.SystemdBoot: true, "": true} {
+		testutil.Must(t, InitSysroot(t.Context(), b.dir, InitOptions{Bootloader: kind}))
+		if got := b.sysroot().bootIsFAT(); got != fat {
+			t.Errorf("%q: %v", kind, got)
+		}
+	}
+	b.mustOstree("refs", "--repo="+b.path("ostree/repo"))
+	testutil.Must(t, InitSysroot(t.Context(), b.dir, InitOptions{Bootloader: bootloader.GRUB2}))
+	if b.sysroot().bootIsFAT() {
+		t.Error("the old key still counts")
+	}
+}

@@ -227,13 +227,17 @@ func InitSysroot(_ context.Context, d *fsx.Dir, o InitOptions) error {
 	}
 	defer repo.Close()
 	cfg := repo.Config()
-	if o.Bootloader == bootloader.SystemdBoot {
+	own := o.Bootloader == bootloader.SystemdBoot
+	if own {
 		if err := cfg.SetString("sysroot", ownBootloaderKey, string(o.Bootloader)); err != nil {
 			return err
 		}
 		o.Bootloader = bootloader.None
 	}
 	if o.Bootloader != "" {
+		if !own {
+			cfg.Remove("sysroot", ownBootloaderKey)
+		}
 		if err := cfg.SetString("sysroot", "bootloader", string(o.Bootloader)); err != nil {
 			return err
 		}

@@ -57,7 +57,7 @@ const (
 	exhaustive = 1 << 10
 )
 
-// Run replays a recording and judges every state.
+// run replays a recording and judges every state.
 func (b *bootCheck) run(rec *Recording) error {
 	b.r = &replay{root: rec.root, disk: rec.before, files: map[int]*file{}, history: map[int]map[*inode][]byte{}, dirty: map[string]string{},
 		volumes: []string{rootFolder, bootFolder}}
