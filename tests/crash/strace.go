@@ -52,13 +52,22 @@ func readTrace(r io.Reader) ([]call, error) {
 		}
 		start := len(out)
 		if before, ok := strings.CutSuffix(rest, "<unfinished ...>"); ok {
-			pending[pid] = begun{strings.TrimSpace(before), start}
+			before = strings.TrimSpace(before)
+			// The number is free before the call is reported as finished, and may be
+			// another file's by then.
+			if strings.HasPrefix(before, "close(") {
+				out = append(out, call{name: "close", args: []string{strings.TrimPrefix(before, "close(")}, ret: "0", start: start})
+			}
+			pending[pid] = begun{before, start}
 			continue
 		}
 		if strings.HasPrefix(rest, "<... ") {
 			_, after, _ := strings.Cut(rest, " resumed>")
 			b := pending[pid]
 			delete(pending, pid)
+			if strings.HasPrefix(b.text, "close(") {
+				continue
+			}
 			rest, start = b.text+after, b.start
 		}
 		c, err := parseCall(rest)
