@@ -4,6 +4,7 @@ package upgrade
 
 import (
 	"path/filepath"
+	"strings"
 	"testing"
 
 	"github.com/hostctl/hostctl/internal/testutil"
@@ -80,4 +81,21 @@ func TestBlocked(t *testing.T) {
 	c3 := srv.commit(ref, "3", 3)
 	upgrade(Options{}, c3, false)
 	h.fsck()
+}
+
+func TestTreeThatEndsNoTrial(t *testing.T) {
+	t.Parallel()
+	srv := newServer(t)
+	srv.commit(ref, "1", 1)
+	h := newHost(t, srv)
+	srv.without = judge
+	srv.commit(ref, "2", 2)
+	res, err := Upgrade(t.Context(), h.s, Options{Tries: 2})
+	testutil.Must(t, err)
+	if len(res.Warnings) != 1 || !strings.Contains(res.Warnings[0], judge) {
+		t.Errorf("%q", res.Warnings)
+	}
+	if st, err := h.s.Load(t.Context()); err != nil || st.Trial != nil {
+		t.Fatalf("%v %+v", err, st.Trial)
+	}
 }

@@ -329,7 +329,7 @@ func discard(ctx context.Context, l *deploy.Locked, cause error) error {
 }
 
 func (j *job) stage(ctx context.Context, l *deploy.Locked, req deploy.Request) error {
-	tries, err := j.s.Tries(j.st, req.Commit, j.o.Tries)
+	tries, err := j.tries(req.Commit)
 	if err != nil {
 		return err
 	}
@@ -351,7 +351,7 @@ func (j *job) deploy(ctx context.Context, l *deploy.Locked, req deploy.Request) 
 	if err := l.Preflight(ctx, p, req.FailOnConflict); err != nil {
 		return err
 	}
-	tries, err := j.s.Tries(j.st, req.Commit, j.o.Tries)
+	tries, err := j.tries(req.Commit)
 	if err != nil {
 		return err
 	}

@@ -33,6 +33,8 @@ type server struct {
 	t    testing.TB
 	repo *ostree.Repo
 	url  string
+	// without is the base name of a file that commits lack.
+	without string
 }
 
 func newServer(t testing.TB) *server {
@@ -43,7 +45,7 @@ func newServer(t testing.TB) *server {
 	t.Cleanup(func() { repo.Close() })
 	web := httptest.NewServer(http.FileServer(http.Dir(root)))
 	t.Cleanup(web.Close)
-	return &server{t, repo, web.URL}
+	return &server{t: t, repo: repo, url: web.URL}
 }
 
 const ref = "os/main"
@@ -60,7 +62,12 @@ func (s *server) commit(branch, v string, at uint64, packages ...string) ostree.
 		"usr/lib/os-release":              "PRETTY_NAME=OS\n",
 		"usr/etc/conf":                    "conf " + v,
 		"usr/bin/tool":                    "tool " + v,
+		// In a real tree a link.
+		"usr/etc/systemd/system/multi-user.target.wants/" + judge: "",
 	} {
+		if filepath.Base(name) == s.without {
+			continue
+		}
 		p := filepath.Join(src, name)
 		testutil.Must(s.t, os.MkdirAll(filepath.Dir(p), 0o755))
 		testutil.Must(s.t, os.WriteFile(p, []byte(data), 0o644))
