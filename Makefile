@@ -13,7 +13,7 @@ export PATH := $(CURDIR)/build/go/bin:$(PATH):/usr/local/go/bin:/usr/sbin:/sbin
 LDFLAGS := -s -w -X github.com/hostctl/hostctl/internal/version.Version=$(VERSION)
 BUILD   := $(GO) build -trimpath -buildvcs=false -ldflags "$(LDFLAGS)"
 
-.PHONY: all build setup-build setup-compose setup-test setup-bench demo demo-quick test unit race vet lint interop libostree ostree-tests bench-ostree bench-compose fuzz vm crash-vm install install-compose rpmroot rpm clean
+.PHONY: all build setup-build setup-compose setup-test setup-bench demo demo-quick test unit race vet lint interop libostree ostree-tests bench-ostree bench-compose fuzz vm vm-matrix features power-loss crash-vm install install-compose rpmroot rpm clean
 
 all: build
 
@@ -116,6 +116,18 @@ bench-compose: setup-bench rpmroot
 # A machine in QEMU: boot, upgrade, roll back, be killed twice.
 vm: setup-test rpmroot
 	HOSTCTL_E2E=machine,crash,trial $(GO) test -count=1 -v -timeout 90m ./tests/e2e
+
+# A machine's life, trials included, under every boot loader: HOSTCTL_MATRIX=uefi-grub,... for some.
+vm-matrix: setup-test rpmroot
+	HOSTCTL_E2E=matrix $(GO) test -count=1 -v -timeout 180m ./tests/e2e
+
+# A tree with packages of every kind, composed and booted.
+features: setup-test rpmroot
+	HOSTCTL_E2E=features $(GO) test -count=1 -v -timeout 60m -run Features ./tests/e2e
+
+# What boots after a power loss during every boot write, for models of all boot loaders; counts the states.
+power-loss: setup-test
+	$(GO) test -count=1 -v -run PowerLoss ./tests/crash
 
 # The same machine killed ten times.
 crash-vm: setup-test rpmroot
