@@ -402,7 +402,7 @@ func (b *bootCheck) boot(v volume, roots []map[string]string) error {
 	if b.retry--; b.again == nil || b.retry > 0 {
 		return nil
 	}
-	b.retry = 1 + int(b.seed*53+uint64(b.states)*7)%1000
+	b.retry = 1000 + int(b.seed*53+uint64(b.states)*7)%1000
 	if err := b.again(func(folder string) error { return b.layOut(folder, v) }); err != nil {
 		return fmt.Errorf("again: %w", err)
 	}
