@@ -191,12 +191,12 @@ func (w *fsckWalk) verifyDir(ctx context.Context, i int) error {
 // it has seen needs no lock.
 func (w *fsckWalk) wanted(n ObjectName) bool {
 	_, seen := w.seen[n]
-	switch {
-	case n.Type == TypeTombstone || n.Type == TypePayloadLink:
+	switch n.Type {
+	case TypeTombstone, TypePayloadLink:
 		return false
-	case n.Type == TypeFile:
+	case TypeFile:
 		return !w.f.o.MetadataOnly && (!w.f.o.Reachable || w.files.mayHave(n))
-	case n.Type == TypeCommit || n.Type == TypeDirTree:
+	case TypeCommit, TypeDirTree:
 		return !seen && !w.f.o.Reachable
 	}
 	return seen || !w.f.o.Reachable

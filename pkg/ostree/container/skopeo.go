@@ -33,7 +33,7 @@ func Copy(ctx context.Context, from, to Reference, o CopyOptions) error {
 	cmd.Stderr = &stderr
 	err := cmd.Run()
 	if errors.Is(err, exec.ErrNotFound) {
-		return fmt.Errorf("copy %s to %s: %w; install skopeo, or use oci: or oci-archive:", from, to, err)
+		return fmt.Errorf("copy %s to %s: %w; install skopeo, or write to oci:DIR or oci-archive:FILE", from, to, err)
 	}
 	if err != nil {
 		text := strings.TrimSpace(stderr.String())

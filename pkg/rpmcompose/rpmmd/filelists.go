@@ -137,7 +137,7 @@ func (m *Metadata) readFiles(ctx context.Context, goroutines int, start func() (
 	if err != nil {
 		return err
 	}
-	defer text.Close()
+	defer text.close()
 	byID := make(map[string]int, len(m.Packages))
 	for i := range m.Packages {
 		byID[m.Packages[i].Checksum.Hex] = i

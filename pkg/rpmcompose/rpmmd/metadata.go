@@ -80,7 +80,7 @@ func (m *Metadata) readPrimary(ctx context.Context, l list) error {
 	if err != nil {
 		return err
 	}
-	defer text.Close()
+	defer text.close()
 	again := func() ([]byte, error) { return m.readText(ctx, "primary") }
 	form, err := readPrimary(text, again, partSize)
 	if err != nil {
@@ -246,7 +246,7 @@ func (m *Metadata) readText(ctx context.Context, kind string) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	defer r.Close()
+	defer r.close()
 	return r.readAll()
 }
 
@@ -284,8 +284,11 @@ type openedList struct {
 	promised int64 // 0: unknown
 }
 
-// Close frees the decompressor and closes the file.
-func (r *openedList) Close() error { return errors.Join(r.text.Close(), r.file.Close()) }
+// close frees the decompressor and closes the file, which was only read.
+func (r *openedList) close() {
+	_ = r.text.Close()
+	_ = r.file.Close()
+}
 
 // Read gives the next bytes. The end is only an end where the size is right.
 func (r *openedList) Read(p []byte) (int, error) {
