@@ -179,7 +179,7 @@ var running = []struct {
 	why  string
 	line *regexp.Regexp
 }{
-	{"the machine has a name and address servers of its own", regexp.MustCompile(` /etc/(hostname|hosts|resolv\.conf|machine-id)$`)},
+	{"the machine has a name, disks and address servers of its own", regexp.MustCompile(` /etc/(hostname|hosts|fstab|resolv\.conf|machine-id)$`)},
 	{"the file systems of the kernel, and what is mounted for programs, have modes of their own",
 		regexp.MustCompile(`^[^5]{9} +(?:[cdglr] +)?/(dev|proc|sys|run|tmp|var/tmp)(/|$)`)},
 	{"the tree's accounts, which systemd-tmpfiles gives to the group shadow", regexp.MustCompile(`^SM5\.\.\.G\.\. +c +/etc/g?shadow$`)},
