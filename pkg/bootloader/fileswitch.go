@@ -330,6 +330,7 @@ func (s FileSwitch) writeMenu(boot *fsx.Dir, active int, m Menu) error {
 		name := e.Name
 		if i == 0 && m.Tries > 0 && !s.grub {
 			name = strings.TrimSuffix(name, ".conf") + "+" + strconv.Itoa(m.Tries) + ".conf"
+			e.Options = strings.TrimSpace(e.Options + " " + strings.Join(TrialKargs(), " "))
 		}
 		if active < 0 {
 			// There is nothing of ours to fall back to, and the entries of others must

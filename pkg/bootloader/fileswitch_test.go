@@ -15,6 +15,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/hostctl/hostctl/internal/fsx"
+	"github.com/hostctl/hostctl/pkg/bootloader/bls"
 )
 
 const loaderConf = "loader/loader.conf"
@@ -253,6 +254,10 @@ func TestCounting(t *testing.T) {
 		t.Fatal(err)
 	}
 	expect(1, 2, true)
+	const onTrial = `"b=c d" hostctl.trial panic=10 `
+	if got := content(t, root, entriesDir+"/ostree-1-2+1-2.conf"); !strings.Contains(got, onTrial) {
+		t.Error(got)
+	}
 	// Bless, cut short after its copy, and done again.
 	if err := os.WriteFile(at("ostree-1-2.conf"), []byte(content(t, root, entriesDir+"/ostree-1-2+1-2.conf")), 0o644); err != nil {
 		t.Fatal(err)
@@ -263,6 +268,7 @@ func TestCounting(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
+		entries[0].Options = bls.ParseKargs(entries[0].Options).WithoutTrial().String()
 		if d := cmp.Diff(m.Entries[:2], entries); d != "" {
 			t.Fatal(d)
 		}
@@ -281,7 +287,8 @@ func TestCounting(t *testing.T) {
 		t.Fatal(err)
 	}
 	expect(0, 0, false)
-	if got := content(t, root, entriesDir+"/ostree-1-2.conf"); !strings.Contains(got, "linux /ostree/os-b/vmlinuz-2") {
+	got := content(t, root, entriesDir+"/ostree-1-2.conf")
+	if !strings.Contains(got, "linux /ostree/os-b/vmlinuz-2") || !strings.Contains(got, "\"b=c d\"\n") {
 		t.Error(got)
 	}
 }

@@ -122,8 +122,9 @@ func (s systemdBoot) Tries(_ context.Context, boot *fsx.Dir) (left, done int, co
 	return c.left, c.done, c.name != "", err
 }
 
-// Bless ends the counting: the default entry is good. It is copied to the name
-// without counters before the one with goes, since a rename may lose both on FAT.
+// Bless ends the counting: the default entry is good. It is copied, without the
+// arguments of a trial, to the name without counters before the one with goes,
+// since a rename may lose both on FAT.
 func (s systemdBoot) Bless(ctx context.Context, boot *fsx.Dir) error {
 	c, err := s.defaultEntry(boot)
 	if err != nil || c.name == "" {
@@ -145,12 +146,13 @@ func (systemdBoot) bless(boot *fsx.Dir, c counted) error {
 		return err
 	}
 	if !ok {
-		data, err := boot.ReadFile(name, bls.MaxSize)
+		e, err := readEntry(boot, entriesDir, c.name)
 		if err != nil {
 			return err
 		}
+		e.Name, e.Options = c.plain, bls.ParseKargs(e.Options).WithoutTrial().String()
 		tmp := plain + hidden
-		if err := errors.Join(boot.WriteFile(tmp, data, 0o644), boot.FsyncName(tmp)); err != nil {
+		if err := errors.Join(writeEntry(boot, entriesDir, path.Base(tmp), e), boot.FsyncName(tmp)); err != nil {
 			return err
 		}
 		if err := boot.Rename(tmp, boot, plain); err != nil {

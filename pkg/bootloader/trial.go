@@ -6,6 +6,7 @@ import (
 	"context"
 
 	"github.com/hostctl/hostctl/internal/fsx"
+	"github.com/hostctl/hostctl/pkg/bootloader/bls"
 )
 
 // Trier is a backend whose boot loader counts boot attempts.
@@ -20,15 +21,11 @@ type Trier interface {
 // MaxTries bounds Menu.Tries.
 const MaxTries = 9
 
-// TrialMark is the first of TrialKargs. It tells the running system that the boot
-// loader counts this boot; what follows it is no argument of the deployment.
-const TrialMark = "hostctl.trial"
-
 // TrialKargs are the kernel arguments that the entry on trial gets beside its
-// own, at the end: whatever would stop and wait for somebody restarts instead,
-// so that the next try or the entry before comes by itself.
+// own, at the end, bls.TrialMark first: whatever would stop and wait for somebody
+// restarts instead, so that the next try or the entry before comes by itself.
 func TrialKargs() []string {
-	return []string{TrialMark,
+	return []string{bls.TrialMark,
 		"panic=10",                          // the kernel: seconds after a panic
 		"systemd.crash_reboot=1",            // the service manager, where it would freeze
 		"rd.shell=0", "rd.emergency=reboot", // dracut's own emergency shell

@@ -225,10 +225,7 @@ func (s *Sysroot) fromEntry(e bootloader.Entry) (Deployment, error) {
 // ownKargs drops what Write generates.
 func ownKargs(k bls.Kargs) bls.Kargs {
 	out := bls.Kargs{}
-	for _, a := range k.Without("ostree") {
-		if a == bootloader.TrialMark {
-			break
-		}
+	for _, a := range k.WithoutTrial().Without("ostree") {
 		if !strings.HasPrefix(a, "init=/ostree/boot.") {
 			out = append(out, a)
 		}

@@ -131,8 +131,10 @@ func TestKargs(t *testing.T) {
 
 func TestRunningKargs(t *testing.T) {
 	t.Parallel()
-	if got := RunningKargs("BOOT_IMAGE=(hd0)/v root=x initrd=\\i ostree=/o quiet\n").String(); got != "root=x quiet" {
-		t.Error(got)
+	for _, line := range []string{"BOOT_IMAGE=(hd0)/v root=x initrd=\\i ostree=/o quiet\n", "root=x quiet hostctl.trial panic=10"} {
+		if got := RunningKargs(line).String(); got != "root=x quiet" {
+			t.Error(got)
+		}
 	}
 }
 

@@ -2,7 +2,10 @@
 
 package bls
 
-import "strings"
+import (
+	"slices"
+	"strings"
+)
 
 // Kargs is a kernel command line split into arguments, each as it stands in the
 // line, quotes included: `root=LABEL=x`, `quiet`, `dyndbg="file a +p"`.
@@ -38,7 +41,20 @@ func ParseKargs(line string) Kargs {
 // RunningKargs reads /proc/cmdline: the arguments without those that boot loaders
 // and the boot menu of deployments add.
 func RunningKargs(cmdline string) Kargs {
-	return ParseKargs(cmdline).Without("BOOT_IMAGE", "initrd", "ostree")
+	return ParseKargs(cmdline).WithoutTrial().Without("BOOT_IMAGE", "initrd", "ostree")
+}
+
+// TrialMark is the first of the arguments that the entry on trial gets beside its
+// own, at the end. It tells the running system that the boot loader counts this boot.
+const TrialMark = "hostctl.trial"
+
+// WithoutTrial returns the arguments before TrialMark: what follows it belongs to no
+// deployment.
+func (k Kargs) WithoutTrial() Kargs {
+	if i := slices.Index(k, TrialMark); i >= 0 {
+		return k[:i:i]
+	}
+	return k
 }
 
 func isSpace(c byte) bool {

@@ -11,7 +11,7 @@ import (
 	"github.com/hostctl/hostctl/internal/sys"
 )
 
-// trialMark is bootloader.TrialMark: this boot is counted, and has to end.
+// trialMark is bls.TrialMark: this boot is counted, and has to end.
 const trialMark = "hostctl.trial"
 
 // inits are what a service manager in the initramfs would start, in its order.

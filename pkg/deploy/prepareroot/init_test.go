@@ -9,13 +9,13 @@ import (
 	"testing"
 
 	"github.com/hostctl/hostctl/internal/testutil"
-	"github.com/hostctl/hostctl/pkg/bootloader"
+	"github.com/hostctl/hostctl/pkg/bootloader/bls"
 )
 
 func TestCheckInit(t *testing.T) {
 	t.Parallel()
-	if trialMark != bootloader.TrialMark {
-		t.Fatalf("%q and %q", trialMark, bootloader.TrialMark)
+	if trialMark != bls.TrialMark {
+		t.Fatalf("%q and %q", trialMark, bls.TrialMark)
 	}
 	root := t.TempDir()
 	const trial = "root=x hostctl.trial panic=10"
