@@ -16,7 +16,8 @@ import (
 	"github.com/hostctl/hostctl/pkg/ostree/gvariant"
 )
 
-// maskTime zeroes the time at which a summary was written.
+// maskTime zeroes the time at which a summary was written, and that of the commit
+// ostree-metadata, which was made by then, but perhaps in a second before.
 func maskTime(t *testing.T, data []byte) []byte {
 	t.Helper()
 	s, err := ParseSummary(data)
@@ -27,7 +28,10 @@ func maskTime(t *testing.T, data []byte) []byte {
 	if !ok || time.Since(time.Unix(int64(at), 0)).Abs() > time.Hour {
 		t.Fatalf("last-modified = %d", at)
 	}
-	return bytes.ReplaceAll(data, binary.BigEndian.AppendUint64(nil, at), make([]byte, 8))
+	for made := at - 600; made <= at; made++ {
+		data = bytes.ReplaceAll(data, binary.BigEndian.AppendUint64(nil, made), make([]byte, 8))
+	}
+	return data
 }
 
 func readRepoFile(t *testing.T, r *Repo, name string) []byte {

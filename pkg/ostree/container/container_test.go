@@ -11,6 +11,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -187,9 +188,9 @@ func TestCancelled(t *testing.T) {
 	want, d := mustEncapsulate(t, r, one, EncapsulateOptions{Contents: sampleContents})
 	for layers := range 5 {
 		ctx, cancel := context.WithCancel(t.Context())
-		seen := 0
+		var seen atomic.Int64
 		_, err := Encapsulate(ctx, r, two, d, EncapsulateOptions{Contents: sampleContents, Progress: func(progress.Event) {
-			if seen++; seen > layers {
+			if seen.Add(1) > int64(layers) {
 				cancel()
 			}
 		}})
