@@ -113,13 +113,8 @@ func (a *app) containerEncapsulate(ctx context.Context, rev, image string, f enc
 
 // imageContents reads which files belong to which packages, and for which machine
 // these are.
-func (a *app) imageContents(ctx context.Context, r *ostree.Repo, commit ostree.Checksum, o *container.EncapsulateOptions) (err error) {
-	tmp, done, err := scratch("")
-	if err != nil {
-		return err
-	}
-	defer func() { err = errors.Join(err, done()) }()
-	pkgs, err := rpmcompose.CommitPackages(ctx, r, commit, tmp)
+func (a *app) imageContents(ctx context.Context, r *ostree.Repo, commit ostree.Checksum, o *container.EncapsulateOptions) error {
+	pkgs, err := rpmdb.ReadCommit(ctx, r, commit)
 	if errors.Is(err, rpmdb.ErrNoDatabase) {
 		a.Log().Warn("the commit has no package database: all files are in one layer")
 		return nil

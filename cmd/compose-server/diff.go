@@ -11,9 +11,7 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"github.com/hostctl/hostctl/internal/fsx"
 	"github.com/hostctl/hostctl/internal/ui"
-	"github.com/hostctl/hostctl/pkg/ostree"
 	"github.com/hostctl/hostctl/pkg/rpmcompose/rpm"
 	"github.com/hostctl/hostctl/pkg/rpmcompose/rpmmd"
 	"github.com/hostctl/hostctl/pkg/rpmcompose/treediff"
@@ -69,14 +67,14 @@ for them.`,
 var errTreesDiffer = errors.New("the trees differ")
 
 func (a *app) diff(ctx context.Context, revs []string, f diffFlags) error {
-	from, err := openRepo(f.repo, a)
+	from, err := a.openRepo(f.repo)
 	if err != nil {
 		return err
 	}
 	defer from.Close()
 	to := from
 	if f.toRepo != "" {
-		if to, err = openRepo(f.toRepo, a); err != nil {
+		if to, err = a.openRepo(f.toRepo); err != nil {
 			return err
 		}
 		defer to.Close()
@@ -109,19 +107,6 @@ func (a *app) diff(ctx context.Context, revs []string, f diffFlags) error {
 func printAll(w io.Writer, text string) error {
 	_, err := io.WriteString(w, text)
 	return err
-}
-
-// openRepo opens a repository that must exist.
-func openRepo(dir string, a *app) (*ostree.Repo, error) {
-	d, err := fsx.OpenDir(dir)
-	if err != nil {
-		return nil, fmt.Errorf("open repository: %w", err)
-	}
-	r, err := ostree.Open(d, ostree.Options{Logger: a.Log()})
-	if err != nil {
-		return nil, errors.Join(fmt.Errorf("open repository %s: %w", dir, err), d.Close())
-	}
-	return r, nil
 }
 
 // maxUpdateinfo bounds an updateinfo.xml, unpacked, in bytes: ten times what a

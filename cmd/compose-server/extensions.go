@@ -133,7 +133,7 @@ func (a *app) printExtensions(plan *rpmcompose.ExtensionsPlan, changed bool) err
 }
 
 // basePackages reads the package database of the tree.
-func (a *app) basePackages(ctx context.Context, ref string, f extensionsFlags) (pkgs []*rpm.Package, err error) {
+func (a *app) basePackages(ctx context.Context, ref string, f extensionsFlags) ([]*rpm.Package, error) {
 	if f.rootfs != "" {
 		d, err := fsx.OpenDir(f.rootfs)
 		if err != nil {
@@ -158,10 +158,5 @@ func (a *app) basePackages(ctx context.Context, ref string, f extensionsFlags) (
 	if err != nil {
 		return nil, err
 	}
-	tmp, done, err := scratch("")
-	if err != nil {
-		return nil, err
-	}
-	defer func() { err = errors.Join(err, done()) }()
-	return rpmcompose.CommitPackages(ctx, r, commit, tmp)
+	return rpmdb.ReadCommit(ctx, r, commit)
 }

@@ -35,7 +35,7 @@ commit.`,
 			if !slices.Contains(sbom.Formats(), sbom.Format(format)) {
 				return ui.UsageError{Err: fmt.Errorf("--format %q: want spdx or cyclonedx", format)}
 			}
-			r, err := openRepo(repo, a)
+			r, err := a.openRepo(repo)
 			if err != nil {
 				return err
 			}

@@ -6,52 +6,15 @@ import (
 	"cmp"
 	"context"
 	"errors"
-	"fmt"
-	"io"
 	"path"
 	"slices"
 	"strings"
 	"time"
 
-	"github.com/hostctl/hostctl/internal/fsx"
 	"github.com/hostctl/hostctl/pkg/ostree"
 	"github.com/hostctl/hostctl/pkg/ostree/container"
 	"github.com/hostctl/hostctl/pkg/rpmcompose/rpm"
-	"github.com/hostctl/hostctl/pkg/rpmcompose/rpmdb"
 )
-
-// CommitPackages reads the package database of a commit, which is copied into the
-// folder scratch for it. Without a database the error wraps rpmdb.ErrNoDatabase.
-func CommitPackages(ctx context.Context, r *ostree.Repo, commit ostree.Checksum, scratch *fsx.Dir) ([]*rpm.Package, error) {
-	for _, place := range rpmdb.Places() {
-		_, content, err := r.OpenPath(commit, path.Join("/", place, rpmdb.FileName))
-		if errors.Is(err, ostree.ErrNotFound) {
-			continue
-		}
-		if err != nil {
-			return nil, fmt.Errorf("read package database of %s: %w", commit, err)
-		}
-		if err := copyDatabase(scratch, content); err != nil {
-			return nil, fmt.Errorf("read package database of %s: %w", commit, err)
-		}
-		pkgs, err := rpmdb.Read(ctx, scratch)
-		return pkgs, errors.Join(err, scratch.Remove(rpmdb.FileName))
-	}
-	return nil, fmt.Errorf("read package database of %s: %w", commit, rpmdb.ErrNoDatabase)
-}
-
-func copyDatabase(scratch *fsx.Dir, content io.ReadCloser) (err error) {
-	defer func() { err = errors.Join(err, content.Close()) }()
-	f, err := scratch.CreateAtomic(rpmdb.FileName, 0o600)
-	if err != nil {
-		return err
-	}
-	defer f.Cancel()
-	if _, err := io.Copy(f, content); err != nil {
-		return err
-	}
-	return f.Commit()
-}
 
 // ImageContents tells which files of a commit belong to which packages. Packages that
 // were built from one source are one component: they change together.

@@ -16,6 +16,7 @@ import (
 	"github.com/hostctl/hostctl/internal/testutil"
 	"github.com/hostctl/hostctl/pkg/rpmcompose/importer/rpmtest"
 	"github.com/hostctl/hostctl/pkg/rpmcompose/rpm"
+	"github.com/hostctl/hostctl/pkg/rpmcompose/rpmdb"
 	"github.com/hostctl/hostctl/pkg/rpmcompose/rpmmd"
 	"github.com/hostctl/hostctl/pkg/rpmcompose/solve"
 	"github.com/hostctl/hostctl/pkg/rpmcompose/treefile"
@@ -45,7 +46,7 @@ func moreRepo(t *testing.T) rpmmd.Repo {
 
 func testExtensions(t *testing.T, b *bench) {
 	res := b.mustCompose("extended", "", nil)
-	base, err := CommitPackages(t.Context(), b.repo, res.Commit, testutil.OpenDir(t, t.TempDir()))
+	base, err := rpmdb.ReadCommit(t.Context(), b.repo, res.Commit)
 	testutil.Must(t, err)
 	src := b.src
 	src.Repos = append(slices.Clone(src.Repos), moreRepo(t))

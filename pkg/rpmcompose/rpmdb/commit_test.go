@@ -44,7 +44,8 @@ func names(pkgs []*rpm.Package) (out []string) {
 }
 
 func TestReadCommit(t *testing.T) {
-	t.Parallel()
+	scratch := t.TempDir()
+	t.Setenv("TMPDIR", scratch)
 	repo, err := ostree.Create(testutil.OpenDir(t, t.TempDir()), ostree.ModeArchive, ostree.Options{DisableFsync: true})
 	testutil.Must(t, err)
 	t.Cleanup(func() { _ = repo.Close() })
@@ -68,5 +69,8 @@ func TestReadCommit(t *testing.T) {
 	testutil.Must(t, os.Symlink("/etc/passwd", file))
 	if _, err := ReadCommit(t.Context(), repo, commitTree(t, repo, dir)); !errors.Is(err, rpm.ErrFormat) {
 		t.Errorf("a link instead of the database: %v", err)
+	}
+	if left, err := filepath.Glob(filepath.Join(scratch, "rpmdb-*")); err != nil || len(left) > 0 {
+		t.Errorf("the folder for temporary files has %v, %v", left, err)
 	}
 }
