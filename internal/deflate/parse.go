@@ -87,7 +87,8 @@ func (p *parser) emit(i, n, d, stop int32) int32 {
 	return i + n
 }
 
-// enter puts the bytes inside of a match into the tables.
+// enter puts the bytes inside of a match into the tables, for matches of four bytes
+// and more: the shorter ones that are lost cost less than finding them.
 func (p *parser) enter(i, end, stop int32) {
 	e, buf := p.e, p.buf
 	for end = min(end, stop); i < end; i++ {
@@ -95,7 +96,6 @@ func (p *parser) enter(i, end, stop int32) {
 		h4 := &e.head4[hash4(v)]
 		e.prev[pos&(windowSize-1)] = *h4
 		*h4 = pos
-		e.head3[hash3(v)] = pos
 	}
 }
 
