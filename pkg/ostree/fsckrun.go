@@ -176,7 +176,7 @@ func (f *fsck) objects(ctx context.Context) error {
 	defer stop()
 	f.stop = stop
 	f.r.opts.progress.Emit(progress.Event{Task: fsckTask, Kind: progress.Begin, Total: int64(f.stored)})
-	w := &fsckWalk{f: f, seen: map[ObjectName]struct{}{}, away: map[Checksum]struct{}{}}
+	w := newFsckWalk(f)
 	err := w.run(work)
 	if err == nil {
 		err = f.eachDir(work, w.verifyDir)

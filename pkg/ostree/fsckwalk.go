@@ -25,6 +25,10 @@ type fsckWalk struct {
 	next []Checksum              // directories of the next round
 }
 
+func newFsckWalk(f *fsck) *fsckWalk {
+	return &fsckWalk{f: f, seen: map[ObjectName]struct{}{}, away: map[Checksum]struct{}{}}
+}
+
 func (w *fsckWalk) run(ctx context.Context) error {
 	for _, c := range w.f.whole {
 		if err := w.commit(c); err != nil {

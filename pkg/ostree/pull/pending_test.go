@@ -46,3 +46,17 @@ func TestPending(t *testing.T) {
 		t.Error("a dropped file is still held")
 	}
 }
+
+// Directories wait for files when very many of these do, so that the queue is bounded.
+func TestFilesBeforeDirectories(t *testing.T) {
+	t.Parallel()
+	w := newWalk(&puller{})
+	w.meta = []job{{ObjectName: ostree.ObjectName{Type: ostree.TypeDirTree}}, {ObjectName: ostree.ObjectName{Type: ostree.TypeDirTree}}}
+	w.content = make([]ostree.Checksum, maxQueue)
+	for _, want := range []ostree.ObjectType{ostree.TypeFile, ostree.TypeDirTree, ostree.TypeDirTree, ostree.TypeFile} {
+		if j, ok := w.next(); !ok || j.Type != want {
+			t.Fatalf("next is a %s, %t; want a %s", j.Type, ok, want)
+		}
+		w.finished()
+	}
+}
