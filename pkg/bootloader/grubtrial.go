@@ -192,8 +192,25 @@ func (g grub2) Bless(_ context.Context, boot *fsx.Dir) error {
 	return errors.Join(err, f.Sync(), f.Close())
 }
 
+// fallbackIndex is the place of the entry that fallback names in GRUB's menu. GRUB's
+// variable of that name takes a number everywhere, an id in later versions only.
+func (m Menu) fallbackIndex() int {
+	n := 0
+	for _, e := range m.Entries {
+		if e.id() == m.fallback() {
+			break
+		}
+		if e.Linux != "" {
+			n++
+		}
+	}
+	return n
+}
+
 // grubTrialHead decides which entry is the default. Without a counter that can
-// be read and written the entry before is taken: the other might never end.
+// be read and written the entry before is taken: the other might never end. It is
+// taken as well, at once, where the kernel on trial cannot be loaded: GRUB would
+// wait for somebody.
 func grubTrialHead(m Menu) string {
 	var known []string
 	for n := m.Tries; n > 0; n-- {
@@ -213,13 +230,14 @@ if [ "${boot_success}" != "1" -a "${default}" = "0" ]; then
 	if [ %[3]s ]; then
 		if save_env -f "${trial_env}" boot_counter; then
 			set default=%[4]s
+			set fallback=%[5]d
 		fi
 	else
 		set boot_counter=-1
 		save_env -f "${trial_env}" boot_counter
 	fi
 fi
-`, grubEnvPath(m.Version), grubQuote(m.fallback()), strings.Join(known, " -o "), grubQuote(m.Entries[0].id()))
+`, grubEnvPath(m.Version), grubQuote(m.fallback()), strings.Join(known, " -o "), grubQuote(m.Entries[0].id()), m.fallbackIndex())
 }
 
 // grubTrialCount is run when the first entry is chosen, by itself or by hand.

@@ -151,6 +151,11 @@ func TestGrubTrialScript(t *testing.T) {
 	if out, err := exec.Command(testutil.Tool(t, "grub-script-check"), filepath.Join(root, "loader.1/grub.cfg")).CombinedOutput(); err != nil {
 		t.Errorf("%v\n%s", err, out)
 	}
+	// A kernel that cannot be loaded is left for the entry before, by its number.
+	script, err := os.ReadFile(filepath.Join(root, "loader.1/grub.cfg"))
+	if err != nil || !bytes.Contains(script, []byte("\tset fallback=1\n")) {
+		t.Errorf("no fallback: %v\n%s", err, script)
+	}
 	out, err := exec.Command(testutil.Tool(t, "grub-editenv"), filepath.Join(root, "loader.1/grubenv"), "list").CombinedOutput()
 	if want := "boot_counter=3\nboot_success=0\nhostctl_tries=3\n"; err != nil || string(out) != want {
 		t.Errorf("%v %s", err, out)
