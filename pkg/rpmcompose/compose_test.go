@@ -239,7 +239,7 @@ func testMetadataKeys(t *testing.T, b *bench) {
 		}
 		pick := func(list []string) (out []string) {
 			for _, k := range list {
-				if k == keyRepos || k == keyAdvisories || k == keyContainerCmd {
+				if k == keyRepos || k == keyAdvisories || k == keyContainerCmd || k == keyInitramfsArgs {
 					out = append(out, k)
 				}
 			}
@@ -252,7 +252,7 @@ func testMetadataKeys(t *testing.T, b *bench) {
 		inline, detached []string
 	}{
 		{"", []string{keyRepos, keyAdvisories}, nil},
-		{"repo-metadata = 'detached'\nadvisories-metadata = 'detached'\ncontainer-cmd = ['/bin/sh', '-l']\n", []string{keyContainerCmd}, []string{keyRepos, keyAdvisories}},
+		{"repo-metadata = 'detached'\nadvisories-metadata = 'detached'\ncontainer-cmd = ['/bin/sh', '-l']\ninitramfs-args = ['--add', 'x y']\n", []string{keyContainerCmd, keyInitramfsArgs}, []string{keyRepos, keyAdvisories}},
 		{"repo-metadata = 'disabled'\nadvisories-metadata = 'disabled'\n", nil, nil},
 	} {
 		res := b.mustCompose("m", c.text, nil)
@@ -261,12 +261,13 @@ func testMetadataKeys(t *testing.T, b *bench) {
 			t.Errorf("%s (-want +got):\n%s", c.text, diff)
 		}
 	}
-	commit, err := b.repo.LoadCommit(b.mustCompose("n", "add-commit-metadata = { a = [1, 'x'], m = { k = true, f = 1.5 } }\n", nil).Commit)
+	commit, err := b.repo.LoadCommit(b.mustCompose("n", "add-commit-metadata = { a = [1, 'x'], m = { k = true, f = 1.5 } }\ninitramfs-args = ['--add', 'x y']\n", nil).Commit)
 	testutil.Must(t, err)
 	for key, want := range map[string]string{
-		keyAdvisories: "[('SEC-1', 1, 3, ['demo-1.0-1.noarch'], {'cve_references': <[('https://bugs/1', 'CVE-2024-1 demo')]>})]",
-		"m":           "{'f': <1.5>, 'k': <true>}",
-		"a":           "[<uint64 72057594037927936>, <'x'>]",
+		keyAdvisories:    "[('SEC-1', 1, 3, ['demo-1.0-1.noarch'], {'cve_references': <[('https://bugs/1', 'CVE-2024-1 demo')]>})]",
+		keyInitramfsArgs: "['--add', 'x y']",
+		"m":              "{'f': <1.5>, 'k': <true>}",
+		"a":              "[<uint64 72057594037927936>, <'x'>]",
 	} {
 		v, _ := commit.Metadata.Get(key)
 		if got := v.Text(gvariant.TextOptions{}); got != want {

@@ -14,12 +14,14 @@ import (
 )
 
 const (
-	keyAdvisories   = "rpmostree.advisories"
-	keyContainerCmd = "ostree.container-cmd"
+	keyAdvisories    = "rpmostree.advisories"
+	keyContainerCmd  = "ostree.container-cmd"
+	keyInitramfsArgs = "rpmostree.initramfs-args"
 )
 
-// listMetadata puts the lists of repositories and advisories where the treefile
-// wants them: into the commit, or beside it where they do not change its checksum.
+// listMetadata tells what the treefile says of the tree. The lists of repositories and
+// advisories go where it wants them: into the commit, or beside it where they do not
+// change its checksum.
 func listMetadata(plan *Plan, inline, detached *gvariant.Dict) {
 	m := plan.manifest
 	place := func(target treefile.MetadataTarget, key string, v gvariant.Value) {
@@ -36,6 +38,10 @@ func listMetadata(plan *Plan, inline, detached *gvariant.Dict) {
 	}
 	if len(m.ContainerCmd) > 0 {
 		inline.Set(keyContainerCmd, gvariant.Strings(m.ContainerCmd))
+	}
+	if len(m.InitramfsArgs) > 0 {
+		// A host that makes its own initramfs begins with these.
+		inline.Set(keyInitramfsArgs, gvariant.Strings(m.InitramfsArgs))
 	}
 }
 
