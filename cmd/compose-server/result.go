@@ -49,11 +49,12 @@ func (a *app) writeLockfile(name string, p *rpmcompose.Plan) error {
 	return os.WriteFile(name, data, 0o644)
 }
 
-// composeJSON has the keys of rpm-ostree's --write-composejson-to.
+// composeJSON has the keys of rpm-ostree's --write-composejson-to, which leaves out
+// what a commit has not.
 type composeJSON struct {
-	Ref             string `json:"ref"`
+	Ref             string `json:"ref,omitempty"`
 	Commit          string `json:"ostree-commit"`
-	Version         string `json:"ostree-version"`
+	Version         string `json:"ostree-version,omitempty"`
 	Timestamp       string `json:"ostree-timestamp"`
 	ContentChecksum string `json:"ostree-content-checksum"`
 	BytesWritten    int64  `json:"ostree-content-bytes-written"`
@@ -94,8 +95,8 @@ func (c pkgChangeJSON) MarshalJSON() ([]byte, error) {
 	return json.Marshal([]any{c.Name, c.Kind, more})
 }
 
-// pkgDiff lists how the packages of a commit differ from those of its parent, by
-// name.
+// pkgDiff lists how the packages of a commit differ from those of its parent, by kind
+// and name, as rpm-ostree sorts them.
 func pkgDiff(repo *ostree.Repo, sum ostree.Checksum) ([]pkgChangeJSON, error) {
 	commit, err := repo.LoadCommit(sum)
 	if err != nil || commit.Parent.IsZero() {
@@ -118,7 +119,9 @@ func pkgDiff(repo *ostree.Repo, sum ostree.Checksum) ([]pkgChangeJSON, error) {
 	for _, p := range d.Downgraded {
 		out = append(out, pkgChangeJSON{Name: p.New.Name, Kind: 3, Old: &p.Old, New: &p.New})
 	}
-	slices.SortStableFunc(out, func(a, b pkgChangeJSON) int { return cmp.Compare(a.Name, b.Name) })
+	slices.SortStableFunc(out, func(a, b pkgChangeJSON) int {
+		return cmp.Or(cmp.Compare(a.Kind, b.Kind), cmp.Compare(a.Name, b.Name))
+	})
 	return out, nil
 }
 

@@ -5,6 +5,7 @@ package main
 import (
 	"encoding/json"
 	"fmt"
+	"maps"
 	"os"
 	"path/filepath"
 	"slices"
@@ -278,10 +279,23 @@ func (r *releases) checkComposeJSON(t *testing.T) {
 	}
 	got, err := json.Marshal(r.second["pkgdiff"])
 	testutil.Must(t, err)
-	want := `[["demo",2,{"NewPackage":["demo","2:1.1-1","noarch"],"PreviousPackage":["demo","2:1.0-1","noarch"]}],` +
-		`["fresh",0,{"NewPackage":["fresh","1.0-1","noarch"]}],["gone",1,{"PreviousPackage":["gone","1.0-1","noarch"]}]]`
+	want := `[["fresh",0,{"NewPackage":["fresh","1.0-1","noarch"]}],["gone",1,{"PreviousPackage":["gone","1.0-1","noarch"]}],` +
+		`["demo",2,{"NewPackage":["demo","2:1.1-1","noarch"],"PreviousPackage":["demo","2:1.0-1","noarch"]}]]`
 	if string(got) != want {
 		t.Errorf("pkgdiff\n%s, want\n%s", got, want)
+	}
+	// The keys of rpm-ostree, no more and no less; ours have a prefix.
+	keys := []string{"ostree-commit", "ostree-content-bytes-written", "ostree-content-checksum", "ostree-n-cache-hits", "ostree-n-content-total",
+		"ostree-n-content-written", "ostree-n-metadata-total", "ostree-n-metadata-written", "ostree-timestamp", "ostree-version", "pkgdiff", "ref", "rpm-ostree-inputhash"}
+	theirs := slices.DeleteFunc(slices.Sorted(maps.Keys(r.second)), func(k string) bool { return strings.HasPrefix(k, "hostctl-") })
+	if diff := cmp.Diff(keys, theirs); diff != "" {
+		t.Errorf("keys (-rpm-ostree +ours):\n%s", diff)
+	}
+	log := testutil.Run(t, r.ostree, "--repo="+r.repo, "log", "demo/x86_64")
+	for _, key := range []string{"ostree-commit", "ostree-content-checksum", "ostree-version"} {
+		if s, _ := r.second[key].(string); s == "" || !strings.Contains(log, s) {
+			t.Errorf("%s is %q; ostree log:\n%s", key, s, log)
+		}
 	}
 	if n, ok := r.second["ostree-n-cache-hits"].(float64); !ok || n == 0 {
 		t.Errorf("cache hits: %v", r.second["ostree-n-cache-hits"])
