@@ -94,9 +94,9 @@ func (a *app) diff(ctx context.Context, revs []string, f diffFlags) error {
 	case f.json:
 		err = a.printJSON(d)
 	case f.markdown:
-		err = printAll(a.Out, diffMarkdown(d, f.full))
+		err = printAll(a.Out, diffMarkdown(newReport(d, f.full)))
 	default:
-		err = printAll(a.Out, diffText(d, f.full))
+		err = printAll(a.Out, diffText(newReport(d, f.full)))
 	}
 	if err == nil && f.exitCode && !d.Same {
 		return ui.AnswerError{Err: errTreesDiffer}

@@ -3,7 +3,9 @@
 package main
 
 import (
+	"fmt"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -33,7 +35,7 @@ func TestDiffOfHostileTrees(t *testing.T) {
 	t.Parallel()
 	const escape = "a\x1b[31m\r\x07\u202e\u2028\xff\x9b"
 	for _, full := range []bool{true, false} {
-		for name, out := range map[string]string{"text": diffText(hostileDiff(escape), full), "Markdown": diffMarkdown(hostileDiff(escape), full)} {
+		for name, out := range map[string]string{"text": diffText(newReport(hostileDiff(escape), full)), "Markdown": diffMarkdown(newReport(hostileDiff(escape), full))} {
 			if i := strings.IndexFunc(out, func(r rune) bool {
 				return r != '\n' && (r < ' ' || r == 0x7f || r == 0x202e || r == 0x2028 || r == 0xfffd)
 			}); i >= 0 {
@@ -41,7 +43,7 @@ func TestDiffOfHostileTrees(t *testing.T) {
 			}
 		}
 	}
-	md := diffMarkdown(hostileDiff("<script>x</script> | [a](javascript:y) `c` **b**"), true)
+	md := diffMarkdown(newReport(hostileDiff("<script>x</script> | [a](javascript:y) `c` **b**"), true))
 	// What stands in code, and what is escaped, is not markup.
 	plain := regexp.MustCompile("(?s)`+[^`].*?`+").ReplaceAllString(strings.ReplaceAll(md, "\\`", ""), "CODE")
 	plain = regexp.MustCompile(`\\.`).ReplaceAllString(plain, "")
@@ -81,14 +83,52 @@ func TestDiffText(t *testing.T) {
 	base := hostileDiff("x")
 	base.Packages, base.Sizes.Fetch.Estimated, base.Same = nil, true, true
 	base.From.Base = &base.To.Checksum
-	out := diffText(base, false)
-	for _, want := range []string{"The packages are not known", "to download at most 0 B in 0 objects", "The trees are the same.", "Base of the old commit: 0000", "Kernel: x -> none"} {
+	out := diffText(newReport(base, false))
+	for _, want := range []string{"Packages: not known", "to download at most 0 B in 0 objects", "The trees are the same.", "Base of the old commit: 0000", "Kernel: x -> none"} {
 		if !strings.Contains(out, want) {
 			t.Errorf("no %q in\n%s", want, out)
 		}
 	}
-	if got := changelogItems("- one\n  goes on\n\n- two\n* three"); strings.Join(got, "|") != "one goes on|two|three" {
+	if got := changelogItems("- one\n  goes on with\n  --option\n\n-two\n* three"); strings.Join(got, "|") != "one goes on with --option|two|three" {
 		t.Errorf("%q", got)
+	}
+}
+
+// Both formats tell the same, in the same order and amount.
+func TestDiffReport(t *testing.T) {
+	t.Parallel()
+	d := hostileDiff("x")
+	advisory := func(id, kind, severity string) treediff.Advisory {
+		return treediff.Advisory{ID: id, Type: kind, Severity: severity}
+	}
+	d.Advisories = treediff.Advisories{Added: []treediff.Advisory{advisory("A1", "bugfix", ""), advisory("A2", "security", "low"), advisory("A3", "security", "critical"), advisory("A4", "security", "low")}}
+	entry := treediff.ChangelogEntry{Author: "p", Text: "- a\n- b\n- c\n- d\n- e\n- f\n- g\n- h\n- ninth"}
+	d.Packages.Upgraded[0].Changelog = []treediff.ChangelogEntry{entry, entry, entry, entry, entry}
+	d.Packages.Downgraded = nil
+	d.Files.List = nil
+	for i := range 30 {
+		d.Files.List = append(d.Files.List, treediff.FileChange{Path: fmt.Sprintf("/usr/many/%02d", i), Change: []string{"added", "removed"}[i%2], Old: &treediff.File{}})
+	}
+	d.Files.List = append(d.Files.List, treediff.FileChange{Path: "/usr/owned", Package: "x", Change: "added", New: &treediff.File{}}, treediff.FileChange{Path: "/usr/single", Change: "added", New: &treediff.File{Size: 7}})
+	short, full := newReport(d, false), newReport(d, true)
+	for name, out := range map[string]string{"text": diffText(short), "Markdown": diffMarkdown(short)} {
+		var at []int
+		for _, want := range []string{"Packages: 0 -> 0; 1 upgraded, 1 removed, 1 added", "Advisories: 1 security critical, 2 security low, 1 bugfix",
+			"A3", "A2", "A4", "A1", "Upgraded (1)", "- h", "… 1 more", "… 2 older releases", "/usr/many/", "15 added, 15 removed", "/usr/single", "7 B"} {
+			i := strings.Index(out, want)
+			if i < 0 {
+				t.Errorf("%s: no %q in\n%s", name, want, out)
+			}
+			at = append(at, i)
+		}
+		if !slices.IsSorted(at) || strings.Contains(out, "ninth") || strings.Contains(out, "owned") {
+			t.Errorf("%s: %v\n%s", name, at, out)
+		}
+	}
+	for name, out := range map[string]string{"text": diffText(full), "Markdown": diffMarkdown(full)} {
+		if strings.Contains(out, "…") || strings.Count(out, "/usr/many/") != 30 || strings.Count(out, "ninth") != 5 || !strings.Contains(out, "owned") {
+			t.Errorf("%s, in full:\n%s", name, out)
+		}
 	}
 }
 

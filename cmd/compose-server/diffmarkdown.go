@@ -13,25 +13,31 @@ import (
 	"github.com/hostctl/hostctl/pkg/rpmcompose/treediff"
 )
 
-// diffMarkdown renders a difference for release notes.
-func diffMarkdown(d *treediff.Diff, full bool) string {
+// diffMarkdown renders a report for release notes.
+func diffMarkdown(r *report) string {
 	var b strings.Builder
-	fmt.Fprintf(&b, "# Changes from %s to %s\n\n", ui.Markdown(commitName(d.From)), ui.Markdown(commitName(d.To)))
+	fmt.Fprintf(&b, "# Changes from %s to %s\n\n", ui.Markdown(commitName(r.from)), ui.Markdown(commitName(r.to)))
 	b.WriteString("| | From | To |\n| --- | --- | --- |\n")
-	fmt.Fprintf(&b, "| Version | %s | %s |\n", ui.Markdown(cmp.Or(d.From.Version, "–")), ui.Markdown(cmp.Or(d.To.Version, "–")))
-	fmt.Fprintf(&b, "| Commit | `%.12s` | `%.12s` |\n", d.From.Checksum, d.To.Checksum)
-	fmt.Fprintf(&b, "| Date | %s | %s |\n\n", d.From.Timestamp.Format(time.DateOnly), d.To.Timestamp.Format(time.DateOnly))
-	for _, line := range diffFacts(d) {
-		fmt.Fprintf(&b, "- %s: %s\n", line[0], ui.Markdown(line[1]))
+	fmt.Fprintf(&b, "| Version | %s | %s |\n", ui.Markdown(cmp.Or(r.from.Version, "–")), ui.Markdown(cmp.Or(r.to.Version, "–")))
+	fmt.Fprintf(&b, "| Commit | `%.12s` | `%.12s` |\n", r.from.Checksum, r.to.Checksum)
+	fmt.Fprintf(&b, "| Date | %s | %s |\n\n", r.from.Timestamp.Format(time.DateOnly), r.to.Timestamp.Format(time.DateOnly))
+	for _, f := range r.facts {
+		fmt.Fprintf(&b, "- %s: %s\n", f.name, ui.Markdown(f.value))
 	}
-	if d.Same {
+	if r.same {
 		b.WriteString("- The trees are the same.\n")
 	}
-	markdownAdvisories(&b, "Security and other advisories", d.Advisories.Added)
-	markdownAdvisories(&b, "Advisories that no longer hold", d.Advisories.Lost)
-	markdownPackages(&b, d.Packages)
-	markdownChangelogs(&b, d.Packages, full)
-	markdownFiles(&b, d.Files, full)
+	for _, l := range r.advisories {
+		markdownAdvisories(&b, l)
+	}
+	for i, l := range r.packages {
+		if i == 0 {
+			b.WriteString("\n## Packages\n")
+		}
+		markdownPackages(&b, l)
+	}
+	markdownChangelogs(&b, r.changelogs)
+	markdownFiles(&b, r.files)
 	return b.String()
 }
 
@@ -39,12 +45,9 @@ func commitName(c treediff.Commit) string {
 	return cmp.Or(c.Version, c.Checksum.String()[:12])
 }
 
-func markdownAdvisories(b *strings.Builder, title string, list []treediff.Advisory) {
-	if len(list) == 0 {
-		return
-	}
-	fmt.Fprintf(b, "\n## %s\n\n", title)
-	for _, a := range list {
+func markdownAdvisories(b *strings.Builder, l advisoryList) {
+	fmt.Fprintf(b, "\n## %s (%d)\n\n", l.title, len(l.list))
+	for _, a := range l.list {
 		fmt.Fprintf(b, "- **%s** (%s)", ui.Markdown(a.ID), ui.Markdown(kindOf(a)))
 		if a.Title != "" {
 			fmt.Fprintf(b, ": %s", ui.Markdown(a.Title))
@@ -67,98 +70,56 @@ func markdownLink(r treediff.Reference) string {
 	return "[" + title + "](<" + ui.Printable(safe) + ">)"
 }
 
-func markdownPackages(b *strings.Builder, p *treediff.Packages) {
-	b.WriteString("\n## Packages\n")
-	if p == nil {
-		b.WriteString("\nNot known: a tree has neither package database nor package list.\n")
+func markdownPackages(b *strings.Builder, l packageList) {
+	fmt.Fprintf(b, "\n### %s (%d)\n\n", l.title, len(l.list))
+	if l.list[0].Old == nil || l.list[0].New == nil {
+		b.WriteString("| Package | Version |\n| --- | --- |\n")
+		for _, c := range l.list {
+			one := cmp.Or(c.New, c.Old)
+			fmt.Fprintf(b, "| %s | %s |\n", ui.Markdown(c.Name+"."+one.Arch), ui.MarkdownCode(one.Version))
+		}
 		return
 	}
-	if p.Count() == 0 {
-		b.WriteString("\nNo package differs.\n")
-	}
-	for _, l := range packageLists(p) {
-		if len(l.list) == 0 {
-			continue
-		}
-		fmt.Fprintf(b, "\n### %s (%d)\n\n", l.title, len(l.list))
-		if l.list[0].Old == nil || l.list[0].New == nil {
-			b.WriteString("| Package | Version |\n| --- | --- |\n")
-			for _, c := range l.list {
-				one := cmp.Or(c.New, c.Old)
-				fmt.Fprintf(b, "| %s | %s |\n", ui.Markdown(c.Name+"."+one.Arch), ui.MarkdownCode(one.Version))
-			}
-			continue
-		}
-		b.WriteString("| Package | From | To |\n| --- | --- | --- |\n")
-		for _, c := range l.list {
-			fmt.Fprintf(b, "| %s | %s | %s |\n", ui.Markdown(packageName(c)), ui.MarkdownCode(c.Old.Version), ui.MarkdownCode(c.New.Version))
-		}
+	b.WriteString("| Package | From | To |\n| --- | --- | --- |\n")
+	for _, c := range l.list {
+		fmt.Fprintf(b, "| %s | %s | %s |\n", ui.Markdown(packageName(c)), ui.MarkdownCode(c.Old.Version), ui.MarkdownCode(c.New.Version))
 	}
 }
 
-func markdownChangelogs(b *strings.Builder, p *treediff.Packages, full bool) {
-	for i, c := range changelogs(p) {
+func markdownChangelogs(b *strings.Builder, list []changelog) {
+	for i, c := range list {
 		if i == 0 {
 			b.WriteString("\n## Changelogs\n")
 		}
-		lost := ""
-		if c.lost {
-			lost = " (no longer in)"
-		}
-		fmt.Fprintf(b, "\n### %s\n\n%s%s\n\n", ui.Markdown(strings.Join(c.packages, ", ")), ui.Markdown(c.title), lost)
-		list, more := shorten(c.entries, shortEntries, full)
-		for _, e := range list {
-			fmt.Fprintf(b, "- %s %s\n", e.Time.Format(time.DateOnly), ui.Markdown(e.Author))
-			items, left := shorten(changelogItems(e.Text), shortLines, full)
-			for _, item := range items {
+		fmt.Fprintf(b, "\n### %s\n\n%s -> %s%s\n\n", ui.Markdown(strings.Join(c.packages, ", ")), ui.MarkdownCode(c.old), ui.MarkdownCode(c.new), c.note())
+		for _, e := range c.entries {
+			fmt.Fprintf(b, "- %s %s\n", e.date, ui.Markdown(e.author))
+			for _, item := range e.items {
 				fmt.Fprintf(b, "  - %s\n", ui.Markdown(item))
 			}
-			if left > 0 {
-				fmt.Fprintf(b, "  - … %d more\n", left)
+			if e.more > 0 {
+				fmt.Fprintf(b, "  - … %d more\n", e.more)
 			}
 		}
-		if more > 0 {
-			fmt.Fprintf(b, "- … %d more\n", more)
+		if c.more > 0 {
+			fmt.Fprintf(b, "- … %s\n", counted(c.more, "older release"))
 		}
 	}
 }
 
-// changelogItems splits the text of an entry at its dashes; lines without one
-// continue the item before.
-func changelogItems(text string) []string {
-	var out []string
-	for line := range strings.SplitSeq(text, "\n") {
-		line = strings.TrimSpace(line)
-		if line == "" {
-			continue
-		}
-		item, ok := strings.CutPrefix(line, "-")
-		if !ok {
-			item, ok = strings.CutPrefix(line, "*")
-		}
-		if ok || len(out) == 0 {
-			out = append(out, strings.TrimSpace(item))
-			continue
-		}
-		out[len(out)-1] += " " + line
-	}
-	return out
-}
-
-func markdownFiles(b *strings.Builder, f treediff.Files, full bool) {
-	fmt.Fprintf(b, "\n## Files\n\n%s.\n", fileSummary(f))
-	list, more := shownFiles(f, full)
-	if len(list) == 0 {
+func markdownFiles(b *strings.Builder, f fileReport) {
+	fmt.Fprintf(b, "\n## Files\n\n%s.\n", f.summary)
+	if len(f.rows) == 0 {
 		return
 	}
-	if !full {
+	if f.partial {
 		b.WriteString("\nOf these, no changed package has:\n")
 	}
 	b.WriteString("\n| | File | |\n| --- | --- | --- |\n")
-	for _, c := range list {
-		fmt.Fprintf(b, "| %s | %s | %s |\n", changeLetter(c), ui.MarkdownCode(c.Path), ui.Markdown(fileNote(c)))
+	for _, row := range f.rows {
+		fmt.Fprintf(b, "| %s | %s | %s |\n", ui.Markdown(row.letter), ui.MarkdownCode(row.path), ui.Markdown(row.note))
 	}
-	if more > 0 {
-		fmt.Fprintf(b, "\n… %d more\n", more)
+	if f.more > 0 {
+		fmt.Fprintf(b, "\n… %s more\n", counted(f.more, "file"))
 	}
 }
