@@ -22,8 +22,8 @@ type Retention struct {
 	// Older is how many further deployments of the stateroot to keep, newest in
 	// boot order first.
 	Older int
-	// MaxAge lets go of those among them whose commit is older than that at Now; 0, or a
-	// zero Now: none.
+	// MaxAge lets go of those among them whose commit is older than that, compared with the
+	// newest commit of all, or with Now if that is earlier; 0, or a zero Now: none.
 	MaxAge time.Duration
 	Now    time.Time
 	// NotAsDefault puts the new deployment behind the booted (or merged-from) one.
@@ -45,6 +45,7 @@ func (r Retention) Order(st State, next Deployment, merge *Deployment) []Deploym
 	if !r.NotAsDefault {
 		out = append(out, next)
 	}
+	r = r.dated(now, next)
 	passed, older := false, r.Older
 	for _, d := range now {
 		here := crossover(d)

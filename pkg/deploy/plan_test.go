@@ -69,6 +69,8 @@ func TestRetention(t *testing.T) {
 		{"a* b! c", Retention{}, "a", "N a b"},
 		{"a* b c d", Retention{Older: 2, MaxAge: 25 * time.Hour, Now: today}, "a", "N a b"}, // b is one day old, c two
 		{"a* b c d", Retention{Older: 2, MaxAge: time.Hour}, "a", "N a b c"},
+		{"a* b c d", Retention{Older: 2, MaxAge: 25 * time.Hour, Now: today.AddDate(73, 0, 0)}, "a", "N a b"}, // a clock in 2099
+		{"a* b c d", Retention{Older: 2, MaxAge: 25 * time.Hour, Now: time.Unix(1, 0)}, "a", "N a b c"},       // and one in 1970
 		{"a* b cG d", Retention{}, "a", "N a c"},
 		{"a* b cG d", Retention{Older: 1}, "a", "N a b c"},
 		{"a*G b c", Retention{}, "a", "N a"},
@@ -109,6 +111,8 @@ func TestPrune(t *testing.T) {
 		{"a* b c d e", Retention{Older: 1}, "a b c"},
 		{"a* b c d e", Retention{Older: 9}, "a b c d e"},
 		{"a* b c d e", Retention{Older: 9, MaxAge: 50 * time.Hour, Now: today}, "a b c"}, // c is two days old
+		{"a* b c d e", Retention{Older: 9, MaxAge: 50 * time.Hour, Now: today.AddDate(73, 0, 0)}, "a b c"},
+		{"a* b c d e", Retention{Older: 9, MaxAge: 50 * time.Hour, Now: time.Unix(1, 0)}, "a b c d e"},
 		{"a* b c! d", Retention{}, "a b c"},
 		{"a* b x@other d", Retention{}, "a b x"},
 		{"+s a* b c", Retention{}, "s a"}, // a is what comes back once s is in force

@@ -11,7 +11,22 @@ import (
 // maxKeep bounds how many deployments a setting may ask to keep.
 const maxKeep = 100
 
-// lasts reports whether a deployment may stay for as long as there is room.
+// dated returns r with a Now that is not after the newest commit of list: a clock that
+// runs decades ahead must not make every deployment old, nor a commit from the future.
+func (r Retention) dated(list []Deployment, more ...Deployment) Retention {
+	var newest time.Time
+	for _, d := range slices.Concat(list, more) {
+		if d.Time.After(newest) {
+			newest = d.Time
+		}
+	}
+	if r.Now.After(newest) {
+		r.Now = newest
+	}
+	return r
+}
+
+// lasts reports whether a deployment may stay for as long as there is room. r is dated.
 func (r Retention) lasts(d Deployment) bool {
 	return r.MaxAge == 0 || r.Now.IsZero() || r.Now.Sub(d.Time) <= r.MaxAge
 }
@@ -37,6 +52,7 @@ func (r Retention) Prune(st State, keep ...Deployment) []Deployment {
 	if !ok {
 		own = now[0]
 	}
+	r = r.dated(st.Deployments)
 	var out []Deployment
 	older := r.Older
 	for _, d := range st.Deployments {

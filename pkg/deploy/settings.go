@@ -31,7 +31,8 @@ type Settings struct {
 	// Keep (keep) is how many deployments of the stateroot to keep, 2 or more; pinned
 	// ones and the one that last booted well come on top.
 	Keep int `json:"keep"`
-	// KeepDays (keep-days) drops those beyond the first two whose commit is older; 0: none.
+	// KeepDays (keep-days) drops those beyond the first two whose commit is so much older than
+	// the newest, see Retention.MaxAge; 0: none.
 	KeepDays int `json:"keepDays,omitempty"`
 }
 

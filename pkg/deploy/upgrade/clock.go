@@ -45,9 +45,13 @@ func aboutTime(err error) bool {
 	return false
 }
 
-// fromFuture warns of a commit that is newer than the clock allows.
-func fromFuture(commit, now time.Time) string {
-	if commit.IsZero() || !commit.After(now.Add(skew)) {
+// maxIdle is how long after the newest commit, in years, a clock is believed: those
+// without a battery begin anywhere, and often decades ahead.
+const maxIdle = 10
+
+// clockWarning warns of a commit that is newer than the clock allows, or decades older.
+func clockWarning(commit, now time.Time) string {
+	if commit.IsZero() || !commit.After(now.Add(skew)) && now.Before(commit.AddDate(maxIdle, 0, 0)) {
 		return ""
 	}
 	return fmt.Sprintf("the new commit is of %s, but the clock of this machine says %s: one of the two clocks is wrong", stamp(commit), stamp(now))

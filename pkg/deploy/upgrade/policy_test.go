@@ -159,11 +159,13 @@ func TestHint(t *testing.T) {
 			t.Errorf("%v: %v, want %q", c.err, got, c.want)
 		}
 	}
-	if got := fromFuture(now.Add(time.Hour), now); !strings.Contains(got, "2020-01-01T01:00:00Z") {
-		t.Error(got)
+	for _, c := range []time.Time{now.Add(time.Hour), now.AddDate(-11, 0, 0)} {
+		if got := clockWarning(c, now); !strings.Contains(got, stamp(c)) {
+			t.Errorf("%v: %q", c, got)
+		}
 	}
-	for _, c := range []time.Time{{}, now, now.Add(5 * time.Minute)} {
-		if got := fromFuture(c, now); got != "" {
+	for _, c := range []time.Time{{}, now, now.Add(5 * time.Minute), now.AddDate(-9, 0, 0)} {
+		if got := clockWarning(c, now); got != "" {
 			t.Error(got)
 		}
 	}

@@ -203,7 +203,7 @@ func pickStateroot(st deploy.State, want string) (string, error) {
 func (j *job) pull(ctx context.Context, req pull.Request) (ostree.Checksum, error) {
 	repo := j.s.Repo()
 	if j.remote == "" {
-		return repo.Resolve(req.Refs[0])
+		return j.resolve(req)
 	}
 	remote, err := pull.LoadRemote(repo, j.remote)
 	if err != nil {
@@ -236,13 +236,27 @@ func (j *job) pull(ctx context.Context, req pull.Request) (ostree.Checksum, erro
 	return repo.ReadRef(j.remote + ":" + j.ref)
 }
 
+// resolve is pull for what is in the repository already.
+func (j *job) resolve(req pull.Request) (ostree.Checksum, error) {
+	repo := j.s.Repo()
+	c, err := repo.Resolve(req.Refs[0])
+	if err != nil || !req.TimestampCheck || j.o.AllowDowngrade {
+		return c, err
+	}
+	known, err := repo.Has(ostree.ObjectName{Checksum: j.from.Checksum, Type: ostree.TypeCommit})
+	if err != nil || !known {
+		return c, err
+	}
+	return c, pull.CheckTimestamps(repo, c, j.from.Checksum)
+}
+
 // compare fills in what the new commit is and how it differs.
 func (j *job) compare(commit ostree.Checksum) (err error) {
 	if j.res.New, err = describe(j.s.Repo(), commit); err != nil {
 		return err
 	}
 	j.res.Unchanged = commit == j.from.Checksum
-	if w := fromFuture(j.res.New.Timestamp, time.Now()); w != "" && !j.res.Unchanged {
+	if w := clockWarning(j.res.New.Timestamp, time.Now()); w != "" && !j.res.Unchanged {
 		j.res.Warnings = []string{w}
 	}
 	j.res.Packages, err = pkglist.CompareCommits(j.s.Repo(), j.from.Checksum, commit)
