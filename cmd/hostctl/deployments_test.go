@@ -13,8 +13,6 @@ import (
 	"github.com/hostctl/hostctl/internal/testutil"
 )
 
-func TestMain(m *testing.M) { os.Exit(testutil.InMemory(m)) }
-
 // host is a sysroot with one deployment that libostree made.
 func host(t *testing.T) string {
 	t.Helper()

@@ -11,6 +11,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"math"
 	"os"
 	"path"
 	"runtime"
@@ -358,6 +359,17 @@ func (d *Dir) FreeSpace() (free, total uint64, err error) {
 	free, total, err = sys.Statfs(d.Fd())
 	runtime.KeepAlive(d)
 	return free, total, d.wrap("statfs", ".", err)
+}
+
+// FreeFiles returns how many more inodes d's filesystem can have, -1 where it makes them
+// as needed.
+func (d *Dir) FreeFiles() (int64, error) {
+	free, total, err := sys.StatfsFiles(d.Fd())
+	runtime.KeepAlive(d)
+	if err != nil || total == 0 || free > math.MaxInt64 {
+		return -1, d.wrap("statfs", ".", err)
+	}
+	return int64(free), nil
 }
 
 // ReadOnly tells whether writes to d are refused by its mount or its filesystem.

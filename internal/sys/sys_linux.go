@@ -233,6 +233,14 @@ func Statfs(fd int) (free, total uint64, err error) {
 	return avail * uint64(st.Bsize), st.Blocks * uint64(st.Bsize), nil
 }
 
+// StatfsFiles returns free and total inodes of the filesystem of fd; total is 0 where it
+// makes them as needed.
+func StatfsFiles(fd int) (free, total uint64, err error) {
+	var st unix.Statfs_t
+	err = ignoreEINTR(func() error { return unix.Fstatfs(fd, &st) })
+	return st.Ffree, st.Files, err
+}
+
 // IsFAT reports whether fd is on a FAT filesystem.
 func IsFAT(fd int) (bool, error) {
 	var st unix.Statfs_t

@@ -9,9 +9,9 @@ import (
 	"testing"
 )
 
-// Filesystem makes a new filesystem of a type ("xfs", "btrfs") in a file and mounts it
-// until the end of the test; it gives the mount point.
-func Filesystem(t testing.TB, fstype string) string {
+// Filesystem makes a new filesystem of a type ("xfs", "btrfs") in a file, with options for
+// mkfs, and mounts it until the end of the test; it gives the mount point.
+func Filesystem(t testing.TB, fstype string, options ...string) string {
 	t.Helper()
 	Root(t, "needs root to mount")
 	mkfs := Tool(t, "mkfs."+fstype)
@@ -28,7 +28,7 @@ func Filesystem(t testing.TB, fstype string) string {
 	Must(t, os.WriteFile(image, nil, 0o600))
 	Must(t, os.Truncate(image, 512<<20))
 	Must(t, os.Mkdir(root, 0o755))
-	Run(t, mkfs, "-q", image)
+	Run(t, append(append([]string{mkfs, "-q"}, options...), image)...)
 	Run(t, "mount", "-o", "loop", image, root)
 	// Lazily: a program that another test starts holds our files until its exec.
 	t.Cleanup(func() { Run(t, "umount", "-l", root) })

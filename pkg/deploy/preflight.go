@@ -116,23 +116,36 @@ func isMount(root *fsx.Dir, at string) (bool, error) {
 	return a.Dev != b.Dev, err
 }
 
-// diskMargin is what links, refs and the origin may take, in bytes.
-const diskMargin = 4 << 20
+// diskMargin is what links, refs and the origin may take, in bytes, and fileMargin in
+// inodes.
+const (
+	diskMargin = 4 << 20
+	fileMargin = 128
+)
 
 // DiskSpace says what a checkout and its /etc take of the sysroot's filesystem, in
-// bytes; the files of a checkout are links to objects that are there.
+// bytes and inodes; the files of a checkout are links to objects that are there.
 type DiskSpace struct {
 	Need int64 `json:"need"` // with a margin, and with the kernels if /boot is on it
 	Free int64 `json:"free"`
+	// NeedFiles are inodes, with a margin: at most so many, or exactly where that would
+	// not fit. FreeFiles is -1 on a filesystem that makes them as needed.
+	NeedFiles int64 `json:"needFiles"`
+	FreeFiles int64 `json:"freeFiles"`
 }
 
 // Fits reports that there is room.
-func (d DiskSpace) Fits() bool { return d.Need <= d.Free }
+func (d DiskSpace) Fits() bool { return d.Need <= d.Free && d.fitsFiles() }
+
+func (d DiskSpace) fitsFiles() bool { return d.FreeFiles < 0 || d.NeedFiles <= d.FreeFiles }
 
 // DiskSpaceError is ErrDiskSpace with the numbers.
 type DiskSpaceError struct{ DiskSpace }
 
 func (e *DiskSpaceError) Error() string {
+	if e.Need <= e.Free {
+		return fmt.Sprintf("%v: %d files (inodes) needed, %d free: %d files are missing; \"hostctl cleanup\" and \"hostctl undeploy\" make room", ErrDiskSpace, e.NeedFiles, e.FreeFiles, e.NeedFiles-e.FreeFiles)
+	}
 	return fmt.Sprintf("%v: %d bytes needed, %d free: %d bytes are missing; \"hostctl cleanup\" and \"hostctl undeploy\" make room", ErrDiskSpace, e.Need, e.Free, e.Need-e.Free)
 }
 
@@ -148,23 +161,40 @@ func (s *Sysroot) diskSpace(t repoTree, p Preview, sizes etcSizes) (DiskSpace, e
 	if err != nil {
 		return DiskSpace{}, err
 	}
-	c := counter{repo: s.repo, block: max(block, 1), seen: map[ostree.Checksum]int64{}}
+	c := counter{repo: s.repo, block: max(block, 1), trees: map[ostree.Checksum]taken{}, empty: map[ostree.Checksum]int64{}}
 	root, err := t.lookup(".")
 	if err != nil {
 		return DiskSpace{}, err
 	}
-	dirs, err := c.directories(root.Tree, 0)
+	all, err := c.directories(root.Tree, 0)
 	if err != nil {
 		return DiskSpace{}, err
 	}
-	d := DiskSpace{Free: int64(free), Need: dirs + diskMargin}
+	d := DiskSpace{Free: int64(free), Need: all.bytes + diskMargin, NeedFiles: all.dirs + all.files + int64(len(sizes.defaults)) + fileMargin}
+	if d.FreeFiles, err = s.dir.FreeFiles(); err != nil {
+		return d, err
+	}
 	for _, n := range sizes.defaults {
 		d.Need += blocks(n.Size, c.block)
 	}
 	for _, ch := range p.Etc.Changes {
 		if ch.Op == etcmerge.OpCopy {
 			d.Need += blocks(sizes.current[ch.Path].Size, c.block)
+			d.NeedFiles++
 		}
+	}
+	fs, err := s.dir.FSType()
+	if err != nil {
+		return d, err
+	}
+	const tmpfs = 0x01021994 // where a link takes an inode, too
+	if !d.fitsFiles() && fs != tmpfs {
+		// Most files of a checkout are links to objects; empty ones are not.
+		empty, err := c.emptyFiles(root.Tree)
+		if err != nil {
+			return d, err
+		}
+		d.NeedFiles += empty - all.files
 	}
 	if own, err := s.bootIsMount(); err != nil {
 		return d, err
@@ -177,39 +207,90 @@ func (s *Sysroot) diskSpace(t repoTree, p Preview, sizes etcSizes) (DiskSpace, e
 // etcSizes are the snapshots that tell what /etc takes.
 type etcSizes struct{ defaults, current etcmerge.Snapshot }
 
+// taken is what a tree takes of a filesystem.
+type taken struct{ bytes, dirs, files int64 }
+
 // counter adds up what the directories of a commit take; equal ones are read once.
 type counter struct {
 	repo  *ostree.Repo
 	block int64
-	seen  map[ostree.Checksum]int64
+	trees map[ostree.Checksum]taken
+	empty map[ostree.Checksum]int64 // empty files below a tree; 1 or 0 for a file
 }
 
-func (c counter) directories(tree ostree.Checksum, depth int) (int64, error) {
-	if n, ok := c.seen[tree]; ok {
+// sum does not overflow: a commit may name one tree any number of times.
+func sum(a, b int64) int64 { return min(a+b, 1<<60) }
+
+func (c counter) directories(tree ostree.Checksum, depth int) (taken, error) {
+	if n, ok := c.trees[tree]; ok {
 		return n, nil
 	}
 	if depth > 512 {
-		return 0, fmt.Errorf("%w: nested too deep", ErrInvalidCommit)
+		return taken{}, fmt.Errorf("%w: nested too deep", ErrInvalidCommit)
 	}
 	dt, err := c.repo.LoadDirTree(tree)
 	if err != nil {
-		return 0, err
+		return taken{}, err
 	}
 	own := int64(1)
 	const entry = 12 // of a directory of ext4, beside the name
 	for _, f := range dt.Files {
 		own += int64(len(f.Name)) + entry
 	}
-	total := int64(0)
+	total := taken{dirs: 1, files: int64(len(dt.Files))}
 	for _, d := range dt.Dirs {
 		own += int64(len(d.Name)) + entry
 		n, err := c.directories(d.Tree, depth+1)
+		if err != nil {
+			return taken{}, err
+		}
+		total = taken{sum(total.bytes, n.bytes), sum(total.dirs, n.dirs), sum(total.files, n.files)}
+	}
+	total.bytes = sum(total.bytes, blocks(own, c.block))
+	c.trees[tree] = total
+	return total, nil
+}
+
+// emptyFiles counts the empty files of a tree that directories went through.
+func (c counter) emptyFiles(tree ostree.Checksum) (int64, error) {
+	if n, ok := c.empty[tree]; ok {
+		return n, nil
+	}
+	dt, err := c.repo.LoadDirTree(tree)
+	if err != nil {
+		return 0, err
+	}
+	var total int64
+	for _, f := range dt.Files {
+		n, err := c.emptyFile(f.Checksum)
 		if err != nil {
 			return 0, err
 		}
 		total += n
 	}
-	total += blocks(own, c.block)
-	c.seen[tree] = total
+	for _, d := range dt.Dirs {
+		n, err := c.emptyFiles(d.Tree)
+		if err != nil {
+			return 0, err
+		}
+		total = sum(total, n)
+	}
+	c.empty[tree] = total
 	return total, nil
+}
+
+func (c counter) emptyFile(file ostree.Checksum) (int64, error) {
+	if n, ok := c.empty[file]; ok {
+		return n, nil
+	}
+	size, err := c.repo.StorageSize(ostree.ObjectName{Checksum: file, Type: ostree.TypeFile})
+	if err != nil {
+		return 0, err
+	}
+	var n int64
+	if size == 0 {
+		n = 1
+	}
+	c.empty[file] = n
+	return n, nil
 }

@@ -7,6 +7,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -213,5 +214,73 @@ func TestForecast(t *testing.T) {
 	}
 	if tried[true] == 0 || tried[false] == 0 {
 		t.Errorf("%v", tried)
+	}
+}
+
+// TestForecastFiles: the same where inodes run out, links being free or not.
+func TestForecastFiles(t *testing.T) {
+	t.Parallel()
+	t.Run("tmpfs", func(t *testing.T) {
+		t.Parallel()
+		forecastFiles(t, 200+2*100+50+300, func() *box { return newSmallBox(t, InitOptions{}, "64m,nr_inodes=3000") })
+	})
+	t.Run("ext4", func(t *testing.T) {
+		t.Parallel()
+		forecastFiles(t, 200+100+50, func() *box {
+			return newBoxIn(t, InitOptions{}, testutil.Filesystem(t, "ext4", "-N", "3000"))
+		})
+	})
+}
+
+// forecastFiles upgrades with an inode too few, with as many as needed and with more; the
+// upgrade takes want.
+func forecastFiles(t *testing.T, want int64, newBox func() *box) {
+	for _, spare := range []int64{-1, 0, 100} {
+		b := newBox()
+		d1 := b.deploy(b.commit("m", "1", release("1", "1")), Retention{})
+		b.boot(d1)
+		tree := release("2", "2")
+		for i := range 300 {
+			tree["usr/share/d"+strconv.Itoa(i%20)+"/f"+strconv.Itoa(i)] = "x"
+			tree["usr/etc/e"+strconv.Itoa(i%100)] = "y"
+		}
+		for i := range 200 {
+			tree["usr/share/empty"+strconv.Itoa(i)] = ""
+		}
+		for i := range 50 {
+			b.edit(d1, "mine"+strconv.Itoa(i), "m")
+		}
+		req := Request{Stateroot: "testos", Commit: b.commit("m", "2", tree), Origin: NewOrigin("m")}
+		preview := func() DiskSpace {
+			p, err := b.sysroot().Preview(t.Context(), req)
+			testutil.Must(t, err)
+			return p.Disk
+		}
+		junk := 0
+		fill := func(n int64) {
+			for ; n > 0; n-- {
+				junk++
+				testutil.Must(t, os.WriteFile(b.path("junk"+strconv.Itoa(junk)), nil, 0o644))
+			}
+		}
+		d := preview()
+		if d.NeedFiles > want+fileMargin+60 {
+			fill(d.FreeFiles - d.NeedFiles + 1) // the bound does not fit: from here on exact
+			d = preview()
+		}
+		if d.NeedFiles < want || d.NeedFiles > want+fileMargin+60 {
+			t.Fatalf("%+v, want %d", d, want)
+		}
+		fill(d.FreeFiles - d.NeedFiles - spare)
+		if spare < 0 {
+			b.refused(req, ErrDiskSpace, "1 files are missing")
+			continue
+		}
+		_, err := b.stageRequest(req)
+		testutil.Must(t, err)
+		if _, err := b.finalize(); err != nil {
+			t.Errorf("%+d: refused at shutdown only: %v", spare, err)
+		}
+		checkBootable(t, b, b.load())
 	}
 }
