@@ -28,7 +28,6 @@ func host(t *testing.T) string {
 	}
 	root := filepath.Join(dir, "root")
 	testutil.Must(t, os.Mkdir(root, 0o755))
-	t.Setenv("OSTREE_SYSROOT_DEBUG", "mutable-deployments")
 	repo := "--repo=" + root + "/ostree/repo"
 	testutil.Run(t, "ostree", "admin", "init-fs", root)
 	testutil.Run(t, "ostree", "admin", "os-init", "os", "--sysroot="+root)
