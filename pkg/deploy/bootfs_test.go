@@ -3,7 +3,9 @@
 package deploy
 
 import (
+	"crypto/sha256"
 	"errors"
+	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -217,4 +219,56 @@ func TestCleanupMounted(t *testing.T) {
 		t.Fatal(names(st.Deployments))
 	}
 	checkBootable(t, b, st)
+}
+
+// TestOverlaySpace: overlay initrds count, those that come and those that go.
+func TestOverlaySpace(t *testing.T) {
+	t.Parallel()
+	b := newBox(t, InitOptions{})
+	b.mountBoot("-t", "tmpfs", "-o", "size=10m", "tmpfs")
+	d1 := b.deploy(b.commit("m", "1", big("1", 1000)), Retention{})
+	b.boot(d1)
+	add := func(c string, kib int) (sum string) {
+		b.locked(func(l *Locked) {
+			var err error
+			sum, err = l.AddOverlayInitrd(t.Context(), strings.NewReader(strings.Repeat(c, kib<<10)))
+			testutil.Must(t, err)
+		})
+		return sum
+	}
+	req := Request{Stateroot: "testos", Commit: b.commit("m", "2", big("2", 1000)), Origin: NewOrigin("m"), Overlays: []string{add("a", 4000)}}
+	_, err := b.stageRequest(req)
+	testutil.Must(t, err)
+	_, err = b.finalize()
+	testutil.Must(t, err)
+
+	// Another of that size, staged in libostree's way, does not fit beside it. It fits
+	// once the pending deployment is gone.
+	staged := strings.Repeat("b", 4000<<10)
+	sum := fmt.Sprintf("%x", sha256.Sum256([]byte(staged)))
+	testutil.Must(t, b.run.MkdirAll(stagedOverlayDir, 0o755))
+	testutil.Must(t, b.run.WriteFile(stagedOverlayDir+"/"+sum, []byte(staged), 0o600))
+	next := Request{Stateroot: "testos", Commit: b.commit("m", "3", big("3", 1000)), Origin: NewOrigin("m"), Overlays: []string{sum}}
+	p, err := b.sysroot().Preview(t.Context(), next)
+	testutil.Must(t, err)
+	if p.Boot.Fits() || !p.Boot.FitsInSteps() || p.Boot.Need < 5000<<10 || p.Boot.Reclaimable < 5000<<10 {
+		t.Fatalf("%+v", p.Boot)
+	}
+	b.locked(func(l *Locked) { testutil.Must(t, l.SetPinned(t.Context(), 0, true)) })
+	b.refused(next, ErrBootSpace, "bytes are missing")
+	b.locked(func(l *Locked) { testutil.Must(t, l.SetPinned(t.Context(), 0, false)) })
+	left := add("c", 2000) // of a command that ended too early
+	_, err = b.stageRequest(next)
+	testutil.Must(t, err)
+	_, err = b.finalize()
+	testutil.Must(t, err)
+	if got := names(b.load().Deployments); got != "3.0 1.0*" {
+		t.Fatal(got)
+	}
+	checkBootable(t, b, b.load())
+	for _, gone := range []string{req.Overlays[0], left} {
+		if ok, err := b.sysroot().boot.Exists(overlayPath(gone)); ok || err != nil {
+			t.Errorf("%s is still there: %v", gone, err)
+		}
+	}
 }

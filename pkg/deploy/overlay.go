@@ -189,3 +189,60 @@ func (s *Sysroot) findOverlays() ([]string, error) {
 	}
 	return out, err
 }
+
+// overlaySizes gives the bytes that each file of overlayDir takes, by its name without
+// .img, which is an overlay's checksum or a leftover.
+func (s *Sysroot) overlaySizes() (map[string]int64, error) {
+	files, err := s.findOverlays()
+	if err != nil {
+		return nil, err
+	}
+	block, err := s.bootBlock()
+	if err != nil {
+		return nil, err
+	}
+	out := map[string]int64{}
+	for _, name := range files {
+		st, err := s.boot.Lstat(name)
+		if err != nil {
+			return nil, err
+		}
+		out[strings.TrimSuffix(path.Base(name), ".img")] = blocks(st.Size, block)
+	}
+	return out, nil
+}
+
+// stagedOverlaySize gives the bytes that an overlay in /run will take of /boot; 0 where it
+// is not there, which installOverlays tells.
+func (s *Sysroot) stagedOverlaySize(sum string) (int64, error) {
+	if s.o.Run == nil {
+		return 0, nil
+	}
+	st, err := s.o.Run.Lstat(path.Join(stagedOverlayDir, sum))
+	if errors.Is(err, fs.ErrNotExist) {
+		return 0, nil
+	}
+	if err != nil {
+		return 0, err
+	}
+	block, err := s.bootBlock()
+	return blocks(st.Size, block), err
+}
+
+// dropOverlays removes the overlays in /boot that no deployment of keep names.
+func (s *Sysroot) dropOverlays(keep []Deployment) error {
+	files, err := s.findOverlays()
+	if err != nil {
+		return err
+	}
+	used := overlaysOf(keep)
+	for _, name := range files {
+		if used[strings.TrimSuffix(path.Base(name), ".img")] {
+			continue
+		}
+		if err := s.boot.Remove(name); err != nil {
+			return err
+		}
+	}
+	return nil
+}

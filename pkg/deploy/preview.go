@@ -52,7 +52,7 @@ func (s *Sysroot) preview(ctx context.Context, req Request) (Preview, error) {
 	if err != nil {
 		return p, err
 	}
-	next := Deployment{Stateroot: req.Stateroot, Checksum: req.Commit, Serial: -1, BootChecksum: sum, Index: -1}
+	next := Deployment{Stateroot: req.Stateroot, Checksum: req.Commit, Serial: -1, BootChecksum: sum, Index: -1, overlays: req.Overlays}
 	block, err := s.bootBlock()
 	if err != nil {
 		return p, err

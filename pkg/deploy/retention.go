@@ -110,7 +110,7 @@ func (s *Sysroot) fitOrder(st State, next Deployment, size int64, merge *Deploym
 			return nil, BootSpace{}, err
 		}
 		sizes[next.bootDir()] = size
-		space, err := s.bootSpace(st, sizes)
+		space, err := s.bootSpace(st, order, sizes)
 		if err != nil || space.FitsInSteps() || r.Older <= 0 {
 			return order, space, err
 		}

@@ -11,14 +11,14 @@ import (
 	"slices"
 )
 
-// bootMargin is what a menu and directory blocks may take in /boot beside kernels.
+// bootMargin is what a menu and directory blocks may take in /boot beside kernels and overlays.
 const bootMargin = 1 << 20
 
 // BootSpace says how /boot copes with a boot order, in bytes.
 type BootSpace struct {
-	Need        int64 `json:"need"`        // of kernels that are not installed yet, with a margin
+	Need        int64 `json:"need"`        // of kernels and overlay initrds that are not installed yet, with a margin
 	Free        int64 `json:"free"`        // now, leftovers of crashes counted as free
-	Reclaimable int64 `json:"reclaimable"` // of kernels that the new order drops
+	Reclaimable int64 `json:"reclaimable"` // of kernels and overlay initrds that the new order drops
 }
 
 // Fits reports that everything fits beside what is there.
@@ -40,7 +40,7 @@ func (e *BootSpaceError) Unwrap() error { return ErrBootSpace }
 
 // bootSpace computes the space that order needs. sizes gives the bytes of each
 // kernel directory of order.
-func (s *Sysroot) bootSpace(st State, sizes map[string]int64) (BootSpace, error) {
+func (s *Sysroot) bootSpace(st State, order []Deployment, sizes map[string]int64) (BootSpace, error) {
 	free, _, err := s.boot.FreeSpace()
 	if err != nil {
 		return BootSpace{}, err
@@ -64,7 +64,36 @@ func (s *Sysroot) bootSpace(st State, sizes map[string]int64) (BootSpace, error)
 			b.Reclaimable += size
 		}
 	}
-	return b, nil
+	return b, s.addOverlays(&b, st, order)
+}
+
+// addOverlays adds what the overlay initrds of order take of /boot and free there.
+func (s *Sysroot) addOverlays(b *BootSpace, st State, order []Deployment) error {
+	installed, err := s.overlaySizes()
+	if err != nil {
+		return err
+	}
+	wanted, used, inForce := overlaysOf(order), overlaysOf(st.Deployments), overlaysOf(st.Written())
+	for sum, size := range installed {
+		switch {
+		case wanted[sum] || used[sum] && !inForce[sum]:
+		case used[sum]:
+			b.Reclaimable += size
+		default:
+			b.Free += size // left over, as above
+		}
+	}
+	for sum := range wanted {
+		if _, ok := installed[sum]; ok || !isSHA256(sum) {
+			continue
+		}
+		size, err := s.stagedOverlaySize(sum)
+		if err != nil {
+			return err
+		}
+		b.Need += size
+	}
+	return nil
 }
 
 // kernelDirs lists the kernel directories in /boot with the bytes in them.
@@ -168,13 +197,16 @@ func (l *Locked) makeBootSpace(ctx context.Context, st State, order []Deployment
 	if err != nil {
 		return err
 	}
-	space, err := l.s.bootSpace(st, sizes)
+	space, err := l.s.bootSpace(st, order, sizes)
 	if err != nil {
 		return err
 	}
 	// An entry that cannot be followed may still mean a kernel that is there.
 	if len(st.Broken) == 0 {
 		if _, err := l.s.dropKernels(durableBootDirs(st)); err != nil {
+			return err
+		}
+		if err := l.s.dropOverlays(slices.Concat(st.Deployments, order)); err != nil {
 			return err
 		}
 	}
@@ -195,8 +227,10 @@ func (l *Locked) makeBootSpace(ctx context.Context, st State, order []Deployment
 	if err != nil {
 		return err
 	}
-	_, err = l.s.dropKernels(durableBootDirs(now))
-	return err
+	if _, err = l.s.dropKernels(durableBootDirs(now)); err != nil {
+		return err
+	}
+	return l.s.dropOverlays(slices.Concat(now.Deployments, order))
 }
 
 // dropKernels removes the kernel directories that are not in keep and returns
