@@ -28,7 +28,7 @@ var levels = map[string]int{
 	"pkg/ostree/sign":      2,
 	"pkg/bootloader/bls":   2,
 	"pkg/rpmcompose/rpm":   2,
-	"pkg/rpmcompose/solve": 2, "pkg/rpmcompose/treefile": 2, "pkg/rpmcompose/selinux": 2,
+	"pkg/rpmcompose/solve": 2, "pkg/rpmcompose/treefile": 2, "pkg/rpmcompose/selinux": 2, "pkg/bootloader/uki": 2,
 	"pkg/ostree": 3, "pkg/ostree/gpg": 3, "pkg/bootloader": 3, "pkg/etcmerge": 3,
 	"pkg/rpmcompose/rpmmd": 3, "pkg/rpmcompose/fetch": 3,
 	"pkg/ostree/delta": 4, "pkg/ostree/pull": 4, "pkg/ostree/container": 4, "pkg/engine": 4, "pkg/deploy": 4, "pkg/deploy/prepareroot": 4,
@@ -41,7 +41,7 @@ var levels = map[string]int{
 
 // purePackages read only what they are given.
 var purePackages = []string{
-	"pkg/ostree/gvariant", "pkg/ostree/keyfile", "pkg/ostree/sign", "pkg/bootloader/bls",
+	"pkg/ostree/gvariant", "pkg/ostree/keyfile", "pkg/ostree/sign", "pkg/bootloader/bls", "pkg/bootloader/uki",
 	"pkg/rpmcompose/treefile", "pkg/rpmcompose/rpm", "pkg/rpmcompose/solve", "pkg/rpmcompose/selinux",
 }
 
