@@ -37,6 +37,10 @@ const (
 	SystemdBoot Kind = "systemd-boot"
 )
 
+// StartsUKI tells whether the boot loader starts unified kernel images with a command
+// line from the menu: systemd-boot, and whoever reads the entries by itself.
+func (k Kind) StartsUKI() bool { return k == SystemdBoot || k == None }
+
 // Conditions that callers test for.
 var (
 	ErrUnknownKind = errors.New("unknown boot loader")

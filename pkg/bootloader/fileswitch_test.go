@@ -185,8 +185,8 @@ func TestFATGrubStub(t *testing.T) {
 	}
 }
 
-// efiVariable is a variable as efivarfs shows it.
-func efiVariable(text string) string {
+// loaderValue is a variable as efivarfs shows it.
+func loaderValue(text string) string {
 	data := []byte{7, 0, 0, 0}
 	for _, u := range append(utf16.Encode([]rune(text)), 0) {
 		data = binary.LittleEndian.AppendUint16(data, u)
@@ -203,7 +203,7 @@ func TestLoaderVariables(t *testing.T) {
 		"LoaderEntryPreferred": ErrForeignConfig,
 		"LoaderEntrySelected":  nil,
 	} {
-		vars, _ := bootDir(t, map[string]string{file + guid: efiVariable("windows.conf")})
+		vars, _ := bootDir(t, map[string]string{file + guid: loaderValue("windows.conf")})
 		_, b, err := Select(t.Context(), SystemdBoot, boot, Options{EFIVars: vars})
 		if err != nil {
 			t.Fatal(err)
@@ -212,7 +212,7 @@ func TestLoaderVariables(t *testing.T) {
 			t.Errorf("%s: %v", file, err)
 		}
 	}
-	vars, _ := bootDir(t, map[string]string{"LoaderEntryDefault" + guid: efiVariable("")})
+	vars, _ := bootDir(t, map[string]string{"LoaderEntryDefault" + guid: loaderValue("")})
 	if err := (systemdBoot{efivars: vars}).Prepare(t.Context(), boot, Menu{}); err != nil {
 		t.Error(err)
 	}

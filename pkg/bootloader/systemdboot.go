@@ -58,21 +58,41 @@ func (s systemdBoot) Prepare(context.Context, *fsx.Dir, Menu) error {
 func (systemdBoot) Finish(context.Context, *fsx.Dir, Menu) error { return nil }
 
 // loaderVariable reads a text variable of the Boot Loader Interface; "" where it is
-// not set. efivarfs puts four bytes of attributes before UTF-16.
+// not set.
 func loaderVariable(efivars *fsx.Dir, name string) (string, error) {
-	data, err := efivars.ReadFile(name+"-4a67b082-0a4c-41cf-b6c7-440b29bb8c4f", 64<<10)
-	if errors.Is(err, fs.ErrNotExist) || err == nil && len(data) < 4 {
-		return "", nil
-	}
+	data, err := efiVariable(efivars, name+"-4a67b082-0a4c-41cf-b6c7-440b29bb8c4f")
 	if err != nil {
-		return "", fmt.Errorf("read EFI variable %s: %w", name, err)
+		return "", err
 	}
 	var units []uint16
-	for data = data[4:]; len(data) >= 2; data = data[2:] {
+	for ; len(data) >= 2; data = data[2:] {
 		units = append(units, binary.LittleEndian.Uint16(data))
 	}
 	text, _, _ := strings.Cut(string(utf16.Decode(units)), "\x00")
 	return text, nil
+}
+
+// efiVariable reads a variable; nil where it is not set. efivarfs puts four bytes of
+// attributes before the value.
+func efiVariable(efivars *fsx.Dir, name string) ([]byte, error) {
+	data, err := efivars.ReadFile(name, 64<<10)
+	if errors.Is(err, fs.ErrNotExist) || err == nil && len(data) < 4 {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("read EFI variable %s: %w", name, err)
+	}
+	return data[4:], nil
+}
+
+// SecureBoot reports that the firmware starts signed programs only, from its variables;
+// false where efivars is nil.
+func SecureBoot(efivars *fsx.Dir) (bool, error) {
+	if efivars == nil {
+		return false, nil
+	}
+	data, err := efiVariable(efivars, "SecureBoot-8be4df61-93ca-11d2-aa0d-00e098032b8c")
+	return len(data) == 1 && data[0] == 1, err
 }
 
 // counted is the default entry's file.

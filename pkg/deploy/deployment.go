@@ -30,6 +30,7 @@ type Deployment struct {
 	Title   string    `json:"title,omitempty"`
 	Kargs   bls.Kargs `json:"kargs"` // without ostree=
 	Origin  Origin    `json:"origin"`
+	UKI     bool      `json:"uki,omitempty"` // it boots a unified kernel image
 
 	Booted             bool `json:"booted"`
 	Staged             bool `json:"staged"`

@@ -27,6 +27,7 @@ var (
 	ErrNotBooted        = errors.New("no deployment of this sysroot is booted")
 	ErrNoKernel         = errors.New("commit has no kernel in usr/lib/modules")
 	ErrPartialCommit    = errors.New("commit is incomplete in the repository")
+	ErrUKI              = errors.New("unified kernel image cannot be booted here")
 	ErrBootSpace        = errors.New("not enough space in /boot")
 	ErrBootMissing      = errors.New("what the boot loader reads is not mounted")
 	ErrReadOnly         = errors.New("filesystem is read-only")

@@ -128,12 +128,12 @@ func (s *Sysroot) applyImageKargs(req *Request) error {
 		}
 		defer root.Close()
 		// What the running tree has is not worth failing for.
-		if from, err = imageKargs(dirTree{root}, kernelArch()); err != nil {
+		if from, err = s.treeKargs(dirTree{root}); err != nil {
 			s.log.Warn("kernel arguments of a tree cannot be read", "deployment", base.Name(), "error", err)
 			return nil
 		}
 	}
-	next, err := imageKargs(repoTree{s.repo, req.Commit}, kernelArch())
+	next, err := s.treeKargs(repoTree{s.repo, req.Commit})
 	if err != nil {
 		return err
 	}

@@ -15,6 +15,7 @@ import (
 	"syscall"
 
 	"github.com/hostctl/hostctl/internal/fsx"
+	"github.com/hostctl/hostctl/pkg/bootloader/uki"
 )
 
 const modulesDir = "usr/lib/modules"
@@ -36,11 +37,17 @@ type kernel struct {
 	devicetree *bootFile  // one file, or
 	dtb        []bootFile // a directory of them, sorted
 	hmac       *bootFile  // integrity check of the kernel, not part of the checksum
+
+	uki    *uki.Image // vmlinuz is a unified kernel image; nil: it is not
+	addons []bootFile // what its stub loads beside it
 }
+
+// hasInitramfs tells that something in an initramfs will mount the root.
+func (k kernel) hasInitramfs() bool { return k.initramfs != nil || k.uki != nil && k.uki.Initrd }
 
 // files lists everything to install.
 func (k kernel) files() []bootFile {
-	out := append([]bootFile{k.vmlinuz}, k.dtb...)
+	out := append(append([]bootFile{k.vmlinuz}, k.dtb...), k.addons...)
 	for _, f := range []*bootFile{k.initramfs, k.devicetree, k.hmac} {
 		if f != nil {
 			out = append(out, *f)
@@ -191,8 +198,8 @@ func mergeSorted(a, b []string) []string {
 	return append(append(out, a...), b...)
 }
 
-// checksum computes the boot checksum: SHA-256 over kernel, initramfs and device
-// trees, one after the other.
+// checksum computes the boot checksum: SHA-256 over kernel, initramfs, device trees
+// and addons, one after the other.
 func (k kernel) checksum(t tree) (string, error) {
 	if k.bootsum != "" {
 		return k.bootsum, nil
@@ -205,7 +212,7 @@ func (k kernel) checksum(t tree) (string, error) {
 	if k.devicetree != nil {
 		list = append(list, *k.devicetree)
 	}
-	for _, f := range append(list, k.dtb...) {
+	for _, f := range append(append(list, k.dtb...), k.addons...) {
 		if err := hashFile(h, t, f.source); err != nil {
 			return "", err
 		}

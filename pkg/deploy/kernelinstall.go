@@ -3,9 +3,12 @@
 package deploy
 
 import (
+	"bytes"
 	"context"
+	"crypto/sha256"
 	"errors"
 	"fmt"
+	"hash"
 	"io"
 	"io/fs"
 	"os"
@@ -53,15 +56,6 @@ func (s *Sysroot) installKernels(ctx context.Context, g generation, titles []str
 	}
 	m.Entries = append(m.Entries, g.foreign...)
 	return m, nil
-}
-
-// findKernel is the function of that name with the options applied.
-func (s *Sysroot) findKernel(t tree) (kernel, error) {
-	k, err := findKernel(t)
-	if s.o.NoDeviceTrees {
-		k.devicetree, k.dtb = nil, nil
-	}
-	return k, err
 }
 
 const maxUEnv = 64 << 10
@@ -133,7 +127,7 @@ func (s *Sysroot) copyKernel(ctx context.Context, d Deployment, k kernel, root *
 		if err := s.boot.MkdirAll(path.Dir(name), 0o755); err != nil {
 			return err
 		}
-		if err := copyToBoot(s.boot, root, f, name); err != nil {
+		if err := s.copyToBoot(root, f, name, k.uki != nil); err != nil {
 			return err
 		}
 		if err := failpoint.Hit("deploy.kernel-file"); err != nil {
@@ -143,24 +137,51 @@ func (s *Sysroot) copyKernel(ctx context.Context, d Deployment, k kernel, root *
 	return nil
 }
 
-func copyToBoot(boot, root *fsx.Dir, f bootFile, name string) error {
+// copyToBoot copies a file; verify reads it again and compares.
+func (s *Sysroot) copyToBoot(root *fsx.Dir, f bootFile, name string, verify bool) error {
 	src, err := root.Open(f.source)
 	if err != nil {
 		return err
 	}
 	defer src.Close()
 	tmp := name + ".tmp" // only matters where a kernel in use is repaired
-	dst, err := boot.OpenFile(tmp, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o644)
+	dst, err := s.boot.OpenFile(tmp, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o644)
 	if err != nil {
 		return err
 	}
-	if _, err := io.Copy(dst, src); err != nil {
+	sum := sha256.New()
+	if _, err := io.Copy(dst, io.TeeReader(src, sum)); err != nil {
 		return errors.Join(err, dst.Close())
 	}
 	if err := dst.Close(); err != nil {
 		return err
 	}
-	return boot.Rename(tmp, boot, name)
+	if verify {
+		if err := s.sameOnDisk(tmp, sum); err != nil {
+			return fmt.Errorf("copy %s: %w", f.source, err)
+		}
+	}
+	return s.boot.Rename(tmp, s.boot, name)
+}
+
+var errWrittenWrong = errors.New("the copy in /boot differs: the disk or the memory is faulty")
+
+// sameOnDisk flushes a file in /boot, reads it again and compares its digest: one
+// flipped bit, and the firmware refuses an image that is signed as a whole.
+func (s *Sysroot) sameOnDisk(name string, want hash.Hash) error {
+	if !s.o.DisableFsync {
+		if err := s.boot.FsyncName(name); err != nil {
+			return err
+		}
+	}
+	got := sha256.New()
+	if err := hashFile(got, dirTree{s.boot}, name); err != nil {
+		return err
+	}
+	if !bytes.Equal(got.Sum(nil), want.Sum(nil)) {
+		return errors.Join(errWrittenWrong, s.boot.Remove(name))
+	}
+	return nil
 }
 
 // bootSumDir matches STATEROOT-BOOTCSUM below /boot/ostree; nothing else there

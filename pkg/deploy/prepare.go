@@ -182,9 +182,13 @@ func (s *Sysroot) prepare(ctx context.Context, req Request) (Deployment, error) 
 	if err != nil {
 		return d, err
 	}
+	if err := s.checkUKI(k, d.overlays); err != nil {
+		return d, err
+	}
 	if d.BootChecksum, err = k.checksum(dirTree{root}); err != nil {
 		return d, err
 	}
+	d.UKI = k.uki != nil
 	if err := failpoint.Hit("deploy.etc-copied"); err != nil {
 		return d, err
 	}

@@ -40,6 +40,9 @@ func (s *Sysroot) preview(ctx context.Context, req Request) (Preview, error) {
 	if err != nil {
 		return p, err
 	}
+	if err := s.checkUKI(k, req.Overlays); err != nil {
+		return p, err
+	}
 	p.Kernel = k.version
 	if _, err := defaultsDir(t); err != nil {
 		return p, err

@@ -347,6 +347,9 @@ func (s *Sysroot) loadStaged(st *State) error {
 	}
 	d.Staged, d.FinalizationLocked = true, r.locked
 	d.EtcPolicy = &r.etc
+	if d.UKI, err = s.bootsUKI(d); err != nil {
+		s.log.Warn("kernel of the staged deployment cannot be read", "deployment", d.Name(), "error", err)
+	}
 	st.Deployments = append([]Deployment{d}, st.Deployments...)
 	return nil
 }

@@ -203,7 +203,7 @@ func (s *Sysroot) fromEntry(e bootloader.Entry) (Deployment, error) {
 		return Deployment{}, err
 	}
 	d := Deployment{Stateroot: t.stateroot, BootChecksum: t.bootsum, BootSerial: t.serial,
-		Title: e.Title, Kargs: ownKargs(kargs), extra: e.Extra}
+		Title: e.Title, Kargs: ownKargs(kargs), UKI: path.Ext(e.Linux) == ukiEnding, extra: e.Extra}
 	if len(e.Initrd) > 1 {
 		for _, line := range e.Initrd[1:] {
 			d.overlays = append(d.overlays, overlayName(line))

@@ -369,7 +369,7 @@ func (s *Sysroot) menuEntry(g generation, i int, title string, k kernel, prefix 
 	d := g.order[i]
 	dir := prefix + "/" + d.bootDir()
 	kargs := d.Kargs.Append("ostree=" + d.bootLink(g.version))
-	if k.initramfs == nil {
+	if !k.hasInitramfs() {
 		// The kernel mounts the root filesystem itself and starts the program
 		// that an initramfs would.
 		kargs = kargs.Append("init=" + d.bootLink(g.version) + "/usr/lib/ostree/ostree-prepare-root")
