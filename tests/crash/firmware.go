@@ -3,7 +3,9 @@
 package crash
 
 import (
+	"bytes"
 	"cmp"
+	"debug/pe"
 	"errors"
 	"fmt"
 	"path"
@@ -40,6 +42,39 @@ func load(v volume, kernel string, initrds []string, options string) (booted, er
 		b.initrds = append(b.initrds, data)
 	}
 	return b, nil
+}
+
+// stub follows the stub of a unified kernel image, as what a boot loader starts,
+// with Secure Boot off: it takes the boot loader's command line, and no initramfs but
+// its own. The image is read by the standard library.
+func stub(loader firmware) firmware {
+	return func(v volume) (booted, error) {
+		b, err := loader(v)
+		if err != nil || !bytes.HasPrefix(b.kernel, []byte("MZ")) {
+			return b, err
+		}
+		f, err := pe.NewFile(bytes.NewReader(b.kernel))
+		if err != nil {
+			return b, err
+		}
+		content := func(name string) ([]byte, error) {
+			s := f.Section(name)
+			if s == nil {
+				return nil, fmt.Errorf("no section %s", name)
+			}
+			data, err := s.Data()
+			return data[:min(len(data), int(s.VirtualSize))], err
+		}
+		kernel, err := content(".linux")
+		if err != nil {
+			return b, err
+		}
+		initrd, err := content(".initrd")
+		if len(b.initrds) > 0 {
+			err = errors.New("two initramfs")
+		}
+		return booted{kernel: kernel, initrds: [][]byte{initrd}, options: b.options}, err
+	}
 }
 
 // sdEntry is an entry as systemd-boot reads it.

@@ -51,6 +51,8 @@ type loader struct {
 	files    map[string]string
 	links    map[string]string
 	firmware firmware
+	// uki makes each kernel one file with its initramfs.
+	uki bool
 	// initrds is how many files besides the kernel it can load; 0: any number.
 	initrds int
 }
@@ -64,6 +66,9 @@ func loaders() []loader {
 		{name: "uboot", kind: bootloader.UBoot, firmware: ubootBoot, initrds: 1},
 		{name: "systemd-boot", kind: bootloader.SystemdBoot, fat: true, firmware: systemdBoot,
 			files: map[string]string{"loader/loader.conf": "timeout 3\neditor no\n", "loader/entries/another.conf": foreign, "other/vmlinuz": otherKernel}},
+		{name: "systemd-boot with UKIs", kind: bootloader.SystemdBoot, fat: true, firmware: stub(systemdBoot), uki: true, initrds: 1,
+			files: map[string]string{"loader/loader.conf": "timeout 3\n", "loader/keys/auto/db.auth": "key", "EFI/Linux/theirs.efi": otherKernel,
+				"loader/entries/another.conf": foreign, "other/vmlinuz": otherKernel}},
 		{name: "none on FAT", kind: bootloader.None, fat: true, firmware: systemdBoot},
 		{name: "grub2 on FAT", kind: bootloader.GRUB2, fat: true, firmware: grubBoot,
 			files: map[string]string{"grub2/grub.cfg": "source /loader/grub.cfg\n", "loader/entries/another.conf": foreign}},
@@ -114,11 +119,17 @@ func overlay() string             { return strings.Repeat("overlay ", 100) }
 func (m *machine) commit(v, k string) {
 	m.t.Helper()
 	tree := m.t.TempDir()
-	for name, data := range map[string]string{
-		"usr/lib/modules/" + k + "/vmlinuz": kernelOf(k), "usr/lib/modules/" + k + "/initramfs.img": initramfsOf(k),
+	files := map[string]string{
 		"usr/lib/os-release": "PRETTY_NAME=\"TestOS " + v + "\"\n", "usr/bin/tool": v + k,
 		"usr/etc/fixed.conf": "fixed", "var/lib/state": "x", "sysroot/ostree/x": "", "proc/x": "",
-	} {
+	}
+	dir := "usr/lib/modules/" + k + "/"
+	if m.uki {
+		files[dir+k+".efi"] = string(testutil.EFI(true, [2]string{".linux", kernelOf(k)}, [2]string{".initrd", initramfsOf(k)}, [2]string{".uname", k}))
+	} else {
+		files[dir+"vmlinuz"], files[dir+"initramfs.img"] = kernelOf(k), initramfsOf(k)
+	}
+	for name, data := range files {
 		testutil.Must(m.t, os.MkdirAll(filepath.Dir(filepath.Join(tree, name)), 0o755))
 		testutil.Must(m.t, os.WriteFile(filepath.Join(tree, name), []byte(data), 0o644))
 	}
