@@ -3,10 +3,11 @@
 // Hostctl-prepare-root makes the booted deployment the root to switch to. It
 // runs in the initramfs:
 //
-//	hostctl-prepare-root [-n] [MOUNTPOINT]
+//	hostctl-prepare-root [-n] [MOUNTPOINT [ARGUMENTS]]
 //
-// MOUNTPOINT is where the physical root is mounted, /sysroot by default; -n
-// prints the plan instead of carrying it out.
+// MOUNTPOINT is where the physical root is mounted, /sysroot by default; ARGUMENTS
+// is a text in place of that of /proc/cmdline. -n prints the plan instead of
+// carrying it out.
 package main
 
 import (
@@ -33,6 +34,7 @@ func main() {
 
 func run(args []string) error {
 	var places prepareroot.Places
+	var cmdline *string
 	dryRun := false
 	for _, arg := range args {
 		switch {
@@ -40,11 +42,13 @@ func run(args []string) error {
 			dryRun = true
 		case len(arg) > 0 && arg[0] == '/' && places.Root == "":
 			places.Root = arg
+		case places.Root != "" && cmdline == nil:
+			cmdline = &arg
 		default:
-			return fmt.Errorf("unexpected argument %q; usage: hostctl-prepare-root [-n] [MOUNTPOINT]", arg)
+			return fmt.Errorf("unexpected argument %q; usage: hostctl-prepare-root [-n] [MOUNTPOINT [ARGUMENTS]]", arg)
 		}
 	}
-	ops, err := plan(places)
+	ops, err := plan(places, cmdline)
 	if err != nil {
 		return err
 	}
@@ -58,10 +62,14 @@ func run(args []string) error {
 	return nil
 }
 
-func plan(places prepareroot.Places) ([]prepareroot.Op, error) {
-	cmdline, err := os.ReadFile("/proc/cmdline")
-	if err != nil {
-		return nil, fmt.Errorf("read kernel arguments: %w", err)
+func plan(places prepareroot.Places, cmdline *string) ([]prepareroot.Op, error) {
+	if cmdline == nil {
+		text, err := os.ReadFile("/proc/cmdline")
+		if err != nil {
+			return nil, fmt.Errorf("read kernel arguments: %w", err)
+		}
+		s := string(text)
+		cmdline = &s
 	}
 	vendor, err := readOptional(vendorConfig)
 	if err != nil {
@@ -75,7 +83,7 @@ func plan(places prepareroot.Places) ([]prepareroot.Op, error) {
 	if err != nil {
 		return nil, err
 	}
-	state, err := prepareroot.ReadState(prepareroot.Inputs{Cmdline: string(cmdline), Config: config, Places: places})
+	state, err := prepareroot.ReadState(prepareroot.Inputs{Cmdline: *cmdline, Config: config, Places: places})
 	if err != nil {
 		return nil, err
 	}

@@ -14,15 +14,16 @@ depends() {
     echo systemd-initrd
 }
 
-# The transient modes and an unlocked /usr need overlayfs.
+# The transient modes and an unlocked /usr need overlayfs, composefs EROFS and before
+# Linux 6.12 a loop device, too.
 installkernel() {
-    hostonly='' instmods overlay
+    hostonly='' instmods overlay erofs loop
 }
 
 install() {
     inst_simple "$hostctl_prepare_root"
     local conf
-    for conf in /usr/lib/ostree/prepare-root.conf /etc/ostree/prepare-root.conf; do
+    for conf in /usr/lib/ostree/prepare-root.conf /etc/ostree/prepare-root.conf /etc/ostree/initramfs-root-binding.key; do
         [[ -f ${dracutsysrootdir-}$conf ]] && inst_simple "$conf"
     done
     inst_simple "$systemdsystemunitdir/hostctl-prepare-root.service"

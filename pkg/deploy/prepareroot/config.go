@@ -9,9 +9,9 @@ import (
 	"github.com/hostctl/hostctl/pkg/ostree/keyfile"
 )
 
-// ErrNotSupported reports a setting that asks for a boot mode which this
-// program does not implement. Booting on in another mode would silently drop a
-// protection that the owner of the machine asked for.
+// ErrNotSupported reports a setting that asks for what the kernel or the filesystem
+// can't do. Booting on in another mode would silently drop a protection that the
+// owner of the machine asked for.
 var ErrNotSupported = errors.New("boot mode not supported")
 
 // Config is what prepare-root.conf says. The zero value is the format's default.
@@ -24,9 +24,83 @@ type Config struct {
 	// TransientRoot puts a memory overlay over the whole deployment,
 	// TransientRootReadOnly one that stays read-only.
 	TransientRoot, TransientRootReadOnly bool
-	// Composefs is the text of [composefs] enabled, or of the kernel argument
-	// ostree.prepare-root.composefs= that overrides it.
-	Composefs string
+	Composefs                            Composefs
+}
+
+// Use says whether something is used.
+type Use uint8
+
+// The ways; Maybe is where it is there.
+const (
+	No Use = iota
+	Maybe
+	Yes
+)
+
+// Composefs says how the root is made of the deployment's composefs image.
+type Composefs struct {
+	Use Use
+	// Verity has the kernel check every file against the digest in the image, by
+	// fs-verity. Signed does so for the image, too, against the digest in the commit,
+	// which a key in KeyPath has signed.
+	Verity, Signed bool
+	KeyPath        string // of ed25519 keys; "" means DefaultKeyPath
+}
+
+// DefaultKeyPath is where the initramfs has the keys for signed composefs images.
+const DefaultKeyPath = "/etc/ostree/initramfs-root-binding.key"
+
+// Keys is the file with the keys.
+func (c Composefs) Keys() string {
+	if c.KeyPath == "" {
+		return DefaultKeyPath
+	}
+	return c.KeyPath
+}
+
+// set takes the value of [composefs] enabled.
+func (c *Composefs) set(value string) error {
+	switch value {
+	case "signed":
+		c.Use, c.Verity, c.Signed = Yes, true, true
+		return nil
+	case "verity":
+		c.Use, c.Verity, c.Signed = Yes, true, false
+		return nil
+	}
+	use, err := parseUse(value)
+	if err != nil {
+		return err
+	}
+	c.Use, c.Verity, c.Signed = use, false, false
+	return nil
+}
+
+// override takes the kernel argument ostree.prepare-root.composefs=. Only "signed"
+// asks for signatures then, and what the configuration says of fs-verity stays, as
+// libostree has it.
+func (c *Composefs) override(value string) error {
+	if value == "signed" {
+		return c.set(value)
+	}
+	use, err := parseUse(value)
+	if err != nil {
+		return err
+	}
+	c.Use, c.Signed = use, false
+	return nil
+}
+
+func parseUse(s string) (Use, error) {
+	switch s {
+	case "yes", "true", "1":
+		return Yes, nil
+	case "no", "false", "0":
+		return No, nil
+	case "maybe":
+		return Maybe, nil
+	}
+	return No, fmt.Errorf("%q is none of yes, no, maybe, signed, verity", s)
 }
 
 // ParseConfig reads the vendor's prepare-root.conf and the administrator's
@@ -46,6 +120,9 @@ func ParseConfig(vendor, override []byte) (Config, error) {
 		if err := c.apply(f); err != nil {
 			return Config{}, fmt.Errorf("%s prepare-root.conf: %w", src.name, err)
 		}
+	}
+	if c.TransientRoot && c.TransientRootReadOnly {
+		return Config{}, errors.New("prepare-root.conf: [root] has both transient and transient-ro")
 	}
 	return c, nil
 }
@@ -68,21 +145,21 @@ func (c *Config) apply(f *keyfile.File) error {
 	if c.TransientRootReadOnly, err = f.BoolOr("root", "transient-ro", c.TransientRootReadOnly); err != nil {
 		return err
 	}
-	c.Composefs, err = f.StringOr("composefs", "enabled", c.Composefs)
+	if _, ok := f.Get("composefs", "enabled"); ok {
+		enabled, err := f.GetString("composefs", "enabled")
+		if err == nil {
+			err = c.Composefs.set(enabled)
+		}
+		if err != nil {
+			return fmt.Errorf("[composefs] enabled: %w", err)
+		}
+	}
+	c.Composefs.KeyPath, err = f.StringOr("composefs", "keypath", c.Composefs.KeyPath)
 	return err
 }
 
-// check refuses what Plan can't carry out.
-func (c Config) check() error {
-	if c.TransientRootReadOnly {
-		return fmt.Errorf("[root] transient-ro: %w", ErrNotSupported)
-	}
-	switch c.Composefs {
-	case "", "no", "false", "0", "maybe":
-		return nil
-	}
-	return fmt.Errorf("composefs %q: %w", c.Composefs, ErrNotSupported)
-}
+// transientRoot is for both kinds.
+func (c Config) transientRoot() bool { return c.TransientRoot || c.TransientRootReadOnly }
 
 // legacyReadOnly reads [sysroot] readonly of a repository configuration, where
 // systems older than prepare-root.conf keep it.

@@ -3,7 +3,6 @@
 package prepareroot
 
 import (
-	"errors"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -16,7 +15,6 @@ func TestParseConfig(t *testing.T) {
 		name             string
 		vendor, override string
 		want             Config
-		err              error // of Plan
 	}{
 		{name: "nothing"},
 		{name: "vendor", vendor: "[sysroot]\nreadonly=true\n", want: Config{ReadOnlySysroot: &yes}},
@@ -26,10 +24,15 @@ func TestParseConfig(t *testing.T) {
 		},
 		{name: "transient root", override: "[root]\ntransient=true\n", want: Config{TransientRoot: true}},
 		{name: "unknown keys", vendor: "[new]\nkey=1\n[sysroot]\nother=2\n"},
-		{name: "composefs if possible", vendor: "[composefs]\nenabled=maybe\n", want: Config{Composefs: "maybe"}},
-		{name: "composefs required", vendor: "[composefs]\nenabled=signed\n", want: Config{Composefs: "signed"}, err: ErrNotSupported},
-		{name: "composefs taken back", vendor: "[composefs]\nenabled=yes\n", override: "[composefs]\nenabled=no\n", want: Config{Composefs: "no"}},
-		{name: "read-only overlay", vendor: "[root]\ntransient-ro=true\n", want: Config{TransientRootReadOnly: true}, err: ErrNotSupported},
+		{name: "composefs if possible", vendor: "[composefs]\nenabled=maybe\n", want: Config{Composefs: Composefs{Use: Maybe}}},
+		{name: "composefs", vendor: "[composefs]\nenabled=true\n", want: Config{Composefs: Composefs{Use: Yes}}},
+		{name: "composefs verified", vendor: "[composefs]\nenabled=verity\n", want: Config{Composefs: Composefs{Use: Yes, Verity: true}}},
+		{
+			name: "composefs signed", vendor: "[composefs]\nenabled=verity\n", override: "[composefs]\nenabled=signed\nkeypath=/k\n",
+			want: Config{Composefs: Composefs{Use: Yes, Verity: true, Signed: true, KeyPath: "/k"}},
+		},
+		{name: "composefs taken back", vendor: "[composefs]\nenabled=signed\n", override: "[composefs]\nenabled=no\n"},
+		{name: "read-only overlay", vendor: "[root]\ntransient-ro=true\n", want: Config{TransientRootReadOnly: true}},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
@@ -41,16 +44,35 @@ func TestParseConfig(t *testing.T) {
 			if diff := cmp.Diff(tt.want, got); diff != "" {
 				t.Error(diff)
 			}
-			s := usual()
-			s.Config = got
-			if _, err := Plan(s); !errors.Is(err, tt.err) {
-				t.Errorf("plan: error %v, want %v", err, tt.err)
-			}
 		})
 	}
-	for _, bad := range []string{"[sysroot]\nreadonly=perhaps\n", "readonly=true\n", "[etc\n"} {
+	for _, bad := range []string{"[sysroot]\nreadonly=perhaps\n", "readonly=true\n", "[etc\n", "[composefs]\nenabled=perhaps\n",
+		"[root]\ntransient=true\ntransient-ro=true\n"} {
 		if _, err := ParseConfig([]byte(bad), nil); err == nil {
 			t.Errorf("%q was accepted", bad)
+		}
+	}
+}
+
+func TestComposefsArgument(t *testing.T) {
+	t.Parallel()
+	signed := Composefs{Use: Yes, Verity: true, Signed: true}
+	for _, tt := range []struct {
+		config Composefs
+		arg    string
+		want   Composefs
+		bad    bool
+	}{
+		{arg: "1", want: Composefs{Use: Yes}},
+		{arg: "signed", want: signed},
+		{config: signed, arg: "0", want: Composefs{Verity: true}},
+		{config: signed, arg: "maybe", want: Composefs{Use: Maybe, Verity: true}},
+		{config: signed, arg: "signed", want: signed},
+		{arg: "on", bad: true},
+	} {
+		got := tt.config
+		if err := got.override(tt.arg); (err != nil) != tt.bad || !tt.bad && got != tt.want {
+			t.Errorf("%q over %+v: %+v, %v", tt.arg, tt.config, got, err)
 		}
 	}
 }

@@ -46,6 +46,16 @@ type State struct {
 	LegacyReadOnly bool
 	// Dirs are the top-level directories that the deployment has.
 	Dirs map[string]bool
+	// Composefs: the root is the image of the deployment. Digest is what its fs-verity
+	// digest has to be; "" means that nobody vouches for it.
+	Composefs bool
+	Digest    string
+	// BootOnRoot: /boot is a directory of the physical root, and the deployment has
+	// an empty one for it.
+	BootOnRoot bool
+	// RootBlock is "major:minor" of the disk below the physical root, "" if it has none
+	// of its own.
+	RootBlock string
 	// HotfixUsr: the deployment carries a persistent overlay over /usr.
 	HotfixUsr bool
 	// OwnVar: the deployment's fstab mounts /var itself.
@@ -55,6 +65,8 @@ type State struct {
 	TmpInSysroot bool
 	// Dev and Ino identify the deployment's directory.
 	Dev, Ino uint64
+	// Tag makes what is kept in Run distinct where roots are made one after the other.
+	Tag string
 }
 
 // OpKind says what an Op does.
@@ -62,10 +74,13 @@ type OpKind uint8
 
 // The operations of a plan.
 const (
-	OpMkdir  OpKind = iota + 1 // make directory Target, mode 0755, if it is missing
-	OpMount                    // mount(2) with the fields of the Op
-	OpDetach                   // take the mount at Target out of the tree
-	OpWrite                    // write Data to the file Target
+	OpMkdir   OpKind = iota + 1 // make directory Target, mode 0755, if it is missing
+	OpPrivate                   // the same with mode 0700
+	OpMount                     // mount(2) with the fields of the Op
+	OpImage                     // mount the composefs image Source on Target, with Image
+	OpDetach                    // take the mount at Target out of the tree
+	OpWrite                     // write Data to the file Target
+	OpLink                      // make Target a symbolic link to Source, unless it exists
 )
 
 // Op is one step of a plan.
@@ -75,6 +90,7 @@ type Op struct {
 	FSType         string
 	Flags          sys.MountFlags
 	Data           string
+	Image          Image
 }
 
 // String describes the operation for logs.
@@ -82,6 +98,12 @@ func (o Op) String() string {
 	switch o.Kind {
 	case OpMkdir:
 		return "mkdir " + o.Target
+	case OpPrivate:
+		return "mkdir private " + o.Target
+	case OpLink:
+		return "link " + o.Target + " -> " + o.Source
+	case OpImage:
+		return "composefs " + o.Source + " " + o.Target + o.Image.words()
 	case OpDetach:
 		return "detach " + o.Target
 	case OpWrite:
@@ -109,9 +131,6 @@ func (o Op) String() string {
 // Plan lists the operations that make the root described by s. It reads and
 // changes nothing.
 func Plan(s State) ([]Op, error) {
-	if err := s.Config.check(); err != nil {
-		return nil, err
-	}
 	for _, dir := range []string{"usr", "etc", "var", "sysroot"} {
 		if !s.Dirs[dir] {
 			return nil, fmt.Errorf("deployment %s: no /%s: %w", s.Deployment.Path(), dir, ErrBadDeployment)
@@ -120,29 +139,48 @@ func Plan(s State) ([]Op, error) {
 	b := builder{State: s}
 	b.Places = s.Places.withDefaults()
 	b.private()
-	b.root()
-	b.usr()
-	b.etc()
-	b.vars()
-	b.sysroot()
-	if err := b.booted(); err != nil {
+	// The filesystem itself must be writable for /etc and /var, whatever the initramfs
+	// chose; protection comes from the read-only flag of each mount instead.
+	if b.RootReadOnly {
+		b.mount(Op{Target: b.Places.Root, Flags: sys.MountRemount})
+	}
+	b.tree()
+	if err := b.booted("/ostree-booted"); err != nil {
 		return nil, err
 	}
+	b.volatileRoot()
 	b.swap()
 	return b.ops, nil
 }
 
 type builder struct {
 	State
-	ops []Op
+	ops     []Op
+	running bool // the plan is for a running system, not for an initramfs
 }
 
+// tree puts the new root together on the stage.
+func (b *builder) tree() {
+	b.root()
+	b.usr()
+	b.etc()
+	b.vars()
+	b.sysroot()
+	b.boot()
+}
+
+// readOnlySysroot: with composefs, it takes a word to have it writable.
 func (b *builder) readOnlySysroot() bool {
 	if b.Config.ReadOnlySysroot != nil {
 		return *b.Config.ReadOnlySysroot
 	}
-	return b.LegacyReadOnly
+	return b.LegacyReadOnly || b.Config.Composefs.Use == Yes
 }
+
+func (b *builder) deployment() string { return b.Places.Root + "/" + b.Deployment.Path() }
+
+// secret is where only root looks.
+func (b *builder) secret() string { return b.Places.Run + "/ostree/.private" }
 
 func (b *builder) mkdir(path string) { b.ops = append(b.ops, Op{Kind: OpMkdir, Target: path}) }
 
@@ -164,26 +202,58 @@ func (b *builder) remountBind(target string, readOnly bool) {
 	b.mount(Op{Target: target, Flags: flags})
 }
 
+// writable: in a running system, the mount that was bound may be read-only; in the
+// initramfs it was made writable before.
+func (b *builder) writable(target string) {
+	if b.running {
+		b.remountBind(target, false)
+	}
+}
+
 // private stops the init system's shared propagation: a mount can't be moved
 // out of a shared parent, and nothing done here may appear twice.
 func (b *builder) private() {
 	b.mount(Op{Target: "/", Flags: sys.MountPrivate | sys.MountRecursive})
 }
 
-// root puts the deployment on the stage. The filesystem itself must be writable
-// for /etc and /var, whatever the initramfs chose; protection comes from the
-// read-only flag of each mount instead.
+// root puts the deployment on the stage.
 func (b *builder) root() {
-	if b.RootReadOnly {
-		b.mount(Op{Target: b.Places.Root, Flags: sys.MountRemount})
-	}
 	b.mkdir(b.Places.Stage)
-	deployment := b.Places.Root + "/" + b.Deployment.Path()
-	if b.Config.TransientRoot {
-		b.overlay(deployment, b.Places.Run+"/ostree/transient-root", b.Places.Stage)
-		return
+	store := ""
+	if b.Config.transientRoot() || b.Composefs {
+		b.mkdir(b.Places.Run + "/ostree")
+		b.ops = append(b.ops, Op{Kind: OpPrivate, Target: b.secret()})
 	}
-	b.bind(deployment, b.Places.Stage)
+	if b.Config.transientRoot() {
+		store = b.secret() + "/root" + b.Tag
+	}
+	switch {
+	case b.Composefs:
+		b.image(store)
+	case store != "":
+		b.overlay(b.deployment(), store, b.Places.Stage)
+	default:
+		b.bind(b.deployment(), b.Places.Stage)
+	}
+	// The flag of the mount only: a privileged service may have a mount namespace where
+	// it is off.
+	if b.Config.TransientRootReadOnly {
+		b.remountBind(b.Places.Stage, true)
+	}
+}
+
+// image makes the root of the deployment's image, whose files are those of the
+// repository, and of a writable layer in store if there is one.
+func (b *builder) image(store string) {
+	i := Image{Lower: b.secret() + "/cfsroot-lower", Objects: b.Places.Root + "/ostree/repo/objects",
+		Verity: b.Config.Composefs.Verity, Digest: b.Digest}
+	b.mkdir(i.Lower)
+	if store != "" {
+		i.Upper, i.Work = store+"/upper", store+"/work"
+		b.mkdir(i.Upper)
+		b.mkdir(i.Work)
+	}
+	b.ops = append(b.ops, Op{Kind: OpImage, Source: b.deployment() + "/" + ImageName, Target: b.Places.Stage, Image: i})
 }
 
 // overlay stacks a writable layer in memory over lower.
@@ -199,13 +269,20 @@ func (b *builder) overlay(lower, store, target string) {
 
 func (b *builder) usr() {
 	usr := b.Places.Stage + "/usr"
-	if b.HotfixUsr {
-		deployment := b.Places.Root + "/" + b.Deployment.Path()
+	if b.HotfixUsr && (!b.Composefs || !b.Config.Composefs.Signed) {
+		lower := b.deployment() + "/usr"
+		if b.Composefs {
+			lower = usr
+		}
 		b.mount(Op{
 			Source: "overlay", Target: usr, FSType: "overlay",
-			Data: "lowerdir=" + deployment + "/usr,upperdir=" + deployment + "/.usr-ovl-upper,workdir=" +
-				deployment + "/.usr-ovl-work",
+			Data: "lowerdir=" + lower + ",upperdir=" + b.deployment() + "/.usr-ovl-upper,workdir=" +
+				b.deployment() + "/.usr-ovl-work",
 		})
+		return
+	}
+	// The layers below are out of reach.
+	if b.Composefs || b.Config.transientRoot() {
 		return
 	}
 	b.bind(usr, usr)
@@ -215,14 +292,15 @@ func (b *builder) usr() {
 func (b *builder) etc() {
 	etc := b.Places.Stage + "/etc"
 	if b.Config.TransientEtc {
-		b.overlay(b.Places.Stage+"/usr/etc", b.Places.Run+"/ostree/transient-etc", etc)
+		b.overlay(b.Places.Stage+"/usr/etc", b.transientEtc(), etc)
 		return
 	}
 	// A mount of its own keeps /etc writable when / becomes read-only.
-	if !b.Config.TransientRoot {
-		b.bind(etc, etc)
-	}
+	b.bind(b.deployment()+"/etc", etc)
+	b.writable(etc)
 }
+
+func (b *builder) transientEtc() string { return b.Places.Run + "/ostree/transient-etc" + b.Tag }
 
 func (b *builder) vars() {
 	// The init system takes a mounted /var for done and would never reach the
@@ -230,7 +308,9 @@ func (b *builder) vars() {
 	if b.OwnVar {
 		return
 	}
-	b.bind(b.Places.Root+"/"+b.Deployment.VarPath(), b.Places.Stage+"/var")
+	at := b.Places.Stage + "/var"
+	b.bind(b.Places.Root+"/"+b.Deployment.VarPath(), at)
+	b.writable(at)
 }
 
 func (b *builder) sysroot() {
@@ -242,27 +322,57 @@ func (b *builder) sysroot() {
 	b.remountBind(inner, true)
 	if b.TmpInSysroot {
 		b.bind(b.Places.Root+"/tmp", inner+"/tmp")
+		b.writable(inner + "/tmp")
 	}
 	// What lies in / outside of /usr is hard-linked from the repository too:
 	// writing to it would damage every deployment that shares the object.
-	if !b.Config.TransientRoot {
+	if !b.Config.transientRoot() && !b.Composefs {
 		b.remountBind(b.Places.Stage, true)
 	}
 }
 
-// booted marks the running system as an OSTree one, for this and other programs.
-func (b *builder) booted() error {
+// boot shows /boot where programs look for it.
+func (b *builder) boot() {
+	if !b.BootOnRoot {
+		return
+	}
+	b.bind(b.Places.Root+"/boot", b.Places.Stage+"/boot")
+}
+
+// volatileRoot tells systemd which disk is below a root that has none, so that it finds
+// the other partitions of that disk.
+func (b *builder) volatileRoot() {
+	if !b.Composefs || b.RootBlock == "" {
+		return
+	}
+	b.mkdir(b.Places.Run + "/systemd")
+	b.ops = append(b.ops, Op{Kind: OpLink, Source: "/dev/block/" + b.RootBlock, Target: b.Places.Run + "/systemd/volatile-root"})
+}
+
+// booted marks the system as an OSTree one, for this and other programs, with
+// libostree's keys.
+func (b *builder) booted(name string) error {
 	var d gvariant.Dict
-	d.Set("root.transient", gvariant.Bool(b.Config.TransientRoot))
+	if c := b.Config.Composefs; b.Composefs {
+		d.Set("composefs", gvariant.Bool(true))
+		d.Set("composefs.verity", gvariant.Bool(c.Verity))
+		if c.Signed {
+			d.Set("composefs.signed", gvariant.String(c.Keys()))
+		}
+	}
+	d.Set("root.transient", gvariant.Bool(b.Config.transientRoot()))
+	d.Set("root.transient-ro", gvariant.Bool(b.Config.TransientRootReadOnly))
 	d.Set("sysroot-ro", gvariant.Bool(b.readOnlySysroot()))
-	d.Set("transient-etc", gvariant.Bool(b.Config.TransientEtc))
+	if b.Config.TransientEtc {
+		d.Set("transient-etc", gvariant.String(b.transientEtc()))
+	}
 	d.Set("backing-root-device-inode", gvariant.Tuple(gvariant.Uint64(b.Dev), gvariant.Uint64(b.Ino)))
 	data, err := d.Marshal()
 	if err != nil {
 		return fmt.Errorf("encode boot mark: %w", err)
 	}
 	b.mkdir(b.Places.Run + "/ostree")
-	b.ops = append(b.ops, Op{Kind: OpWrite, Target: b.Places.Run + "/ostree-booted", Data: string(data)})
+	b.ops = append(b.ops, Op{Kind: OpWrite, Target: b.Places.Run + name, Data: string(data)})
 	return nil
 }
 

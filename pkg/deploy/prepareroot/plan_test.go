@@ -32,7 +32,7 @@ func TestPlan(t *testing.T) {
 		{"plain", func(*State) {}, []string{
 			"make-private /", "mkdir /sysroot.tmp", "bind " + dep + " /sysroot.tmp",
 			"bind /sysroot.tmp/usr /sysroot.tmp/usr", "remount-bind ro /sysroot.tmp/usr",
-			"bind /sysroot.tmp/etc /sysroot.tmp/etc",
+			"bind " + dep + "/etc /sysroot.tmp/etc",
 			"bind /sysroot/ostree/deploy/os/var /sysroot.tmp/var",
 			"bind /sysroot /sysroot.tmp/sysroot",
 			"mkdir /run/ostree", "write /run/ostree-booted",
@@ -44,7 +44,7 @@ func TestPlan(t *testing.T) {
 		}, []string{
 			"make-private /", "remount rw /sysroot", "mkdir /sysroot.tmp", "bind " + dep + " /sysroot.tmp",
 			"bind /sysroot.tmp/usr /sysroot.tmp/usr", "remount-bind ro /sysroot.tmp/usr",
-			"bind /sysroot.tmp/etc /sysroot.tmp/etc",
+			"bind " + dep + "/etc /sysroot.tmp/etc",
 			"bind /sysroot/ostree/deploy/os/var /sysroot.tmp/var",
 			"bind /sysroot /sysroot.tmp/sysroot",
 			"remount-bind ro /sysroot.tmp/sysroot", "bind /sysroot/tmp /sysroot.tmp/sysroot/tmp",
@@ -58,24 +58,57 @@ func TestPlan(t *testing.T) {
 			"make-private /", "mkdir /sysroot.tmp", "bind " + dep + " /sysroot.tmp",
 			"mount overlay /sysroot.tmp/usr lowerdir=" + dep + "/usr,upperdir=" + dep + "/.usr-ovl-upper,workdir=" +
 				dep + "/.usr-ovl-work",
-			"bind /sysroot.tmp/etc /sysroot.tmp/etc",
+			"bind " + dep + "/etc /sysroot.tmp/etc",
 			"bind /sysroot /sysroot.tmp/sysroot",
 			"mkdir /run/ostree", "write /run/ostree-booted",
 			"detach /sysroot", "move /sysroot.tmp /sysroot",
 		}},
-		{"transient root and etc", func(s *State) {
+		{"transient root and etc, /boot on the root", func(s *State) {
 			s.Config = Config{ReadOnlySysroot: &yes, TransientRoot: true, TransientEtc: true}
+			s.BootOnRoot = true
 		}, []string{
-			"make-private /", "mkdir /sysroot.tmp",
-			"mkdir /run/ostree/transient-root/upper", "mkdir /run/ostree/transient-root/work",
+			"make-private /", "mkdir /sysroot.tmp", "mkdir /run/ostree", "mkdir private /run/ostree/.private",
+			"mkdir /run/ostree/.private/root/upper", "mkdir /run/ostree/.private/root/work",
 			"mount overlay /sysroot.tmp lowerdir=" + dep +
-				",upperdir=/run/ostree/transient-root/upper,workdir=/run/ostree/transient-root/work",
-			"bind /sysroot.tmp/usr /sysroot.tmp/usr", "remount-bind ro /sysroot.tmp/usr",
+				",upperdir=/run/ostree/.private/root/upper,workdir=/run/ostree/.private/root/work",
 			"mkdir /run/ostree/transient-etc/upper", "mkdir /run/ostree/transient-etc/work",
 			"mount overlay /sysroot.tmp/etc lowerdir=/sysroot.tmp/usr/etc," +
 				"upperdir=/run/ostree/transient-etc/upper,workdir=/run/ostree/transient-etc/work",
 			"bind /sysroot/ostree/deploy/os/var /sysroot.tmp/var",
 			"bind /sysroot /sysroot.tmp/sysroot", "remount-bind ro /sysroot.tmp/sysroot",
+			"bind /sysroot/boot /sysroot.tmp/boot",
+			"mkdir /run/ostree", "write /run/ostree-booted",
+			"detach /sysroot", "move /sysroot.tmp /sysroot",
+		}},
+		{"composefs, signed: no unlocked /usr", func(s *State) {
+			s.Config.Composefs = Composefs{Use: Yes, Verity: true, Signed: true}
+			s.Composefs, s.Digest, s.HotfixUsr, s.RootBlock = true, bcsum, true, "8:1"
+		}, []string{
+			"make-private /", "mkdir /sysroot.tmp", "mkdir /run/ostree", "mkdir private /run/ostree/.private",
+			"mkdir /run/ostree/.private/cfsroot-lower",
+			"composefs " + dep + "/.ostree.cfs /sysroot.tmp digest=" + bcsum + " verity",
+			"bind " + dep + "/etc /sysroot.tmp/etc",
+			"bind /sysroot/ostree/deploy/os/var /sysroot.tmp/var",
+			"bind /sysroot /sysroot.tmp/sysroot", "remount-bind ro /sysroot.tmp/sysroot",
+			"mkdir /run/ostree", "write /run/ostree-booted",
+			"mkdir /run/systemd", "link /run/systemd/volatile-root -> /dev/block/8:1",
+			"detach /sysroot", "move /sysroot.tmp /sysroot",
+		}},
+		{"composefs, unlocked, read-only overlay in memory", func(s *State) {
+			s.Config.Composefs.Use = Maybe
+			s.Config.TransientRootReadOnly = true
+			s.Composefs, s.HotfixUsr = true, true
+		}, []string{
+			"make-private /", "mkdir /sysroot.tmp", "mkdir /run/ostree", "mkdir private /run/ostree/.private",
+			"mkdir /run/ostree/.private/cfsroot-lower",
+			"mkdir /run/ostree/.private/root/upper", "mkdir /run/ostree/.private/root/work",
+			"composefs " + dep + "/.ostree.cfs /sysroot.tmp upper=/run/ostree/.private/root/upper",
+			"remount-bind ro /sysroot.tmp",
+			"mount overlay /sysroot.tmp/usr lowerdir=/sysroot.tmp/usr,upperdir=" + dep + "/.usr-ovl-upper,workdir=" +
+				dep + "/.usr-ovl-work",
+			"bind " + dep + "/etc /sysroot.tmp/etc",
+			"bind /sysroot/ostree/deploy/os/var /sysroot.tmp/var",
+			"bind /sysroot /sysroot.tmp/sysroot",
 			"mkdir /run/ostree", "write /run/ostree-booted",
 			"detach /sysroot", "move /sysroot.tmp /sysroot",
 		}},
@@ -119,11 +152,16 @@ func TestSysrootReadOnlyDefaultsToRepository(t *testing.T) {
 		config *bool
 		legacy bool
 		want   bool
-	}{{nil, false, false}, {nil, true, true}, {&no, true, false}} {
+		use    Use
+	}{
+		{nil, false, false, No}, {nil, true, true, Maybe}, {&no, true, false, No}, {nil, false, true, Yes}, {&no, false, false, Yes},
+		{nil, false, false, Maybe},
+	} {
 		s := usual()
+		s.Config.Composefs.Use = tt.use
 		s.Config.ReadOnlySysroot, s.LegacyReadOnly = tt.config, tt.legacy
 		if got := bootMark(t, s); got != tt.want {
-			t.Errorf("config %v, legacy %v: got %v", tt.config, tt.legacy, got)
+			t.Errorf("config %v, legacy %v, composefs %v: got %v", tt.config, tt.legacy, tt.use, got)
 		}
 	}
 }

@@ -14,8 +14,12 @@ import (
 	"github.com/hostctl/hostctl/internal/sys"
 )
 
-// maxConfig bounds in bytes the small files that are read from the disk.
-const maxConfig = 1 << 20
+// These bound in bytes what is read from the disk: small files, and commits, which carry
+// the list of their packages.
+const (
+	maxConfig = 1 << 20
+	maxCommit = 16 << 20
+)
 
 // Inputs are what the caller has read before the physical root is looked at.
 type Inputs struct {
@@ -32,7 +36,9 @@ func ReadState(in Inputs) (State, error) {
 		return State{}, err
 	}
 	if v := cmdlineValue(in.Cmdline, "ostree.prepare-root.composefs"); v != "" {
-		s.Config.Composefs = v
+		if err := s.Config.Composefs.override(v); err != nil {
+			return State{}, fmt.Errorf("kernel argument ostree.prepare-root.composefs: %w", err)
+		}
 	}
 	root := s.Places.Root
 	s.Deployment, err = ResolveTarget(target, func(name string) (string, error) {
@@ -41,23 +47,53 @@ func ReadState(in Inputs) (State, error) {
 	if err != nil {
 		return State{}, err
 	}
-	if s.RootReadOnly, err = sys.PathReadOnly(root); err != nil {
-		return State{}, fmt.Errorf("read mount flags of %s: %w", root, err)
-	}
-	repoConfig, err := readSmall(root + "/ostree/repo/config")
-	if err != nil {
-		return State{}, err
-	}
-	if s.LegacyReadOnly, err = legacyReadOnly(repoConfig); err != nil {
-		return State{}, err
-	}
-	if err := s.readDeployment(root + "/" + s.Deployment.Path()); err != nil {
-		return State{}, err
-	}
 	if err := checkInit(in.Cmdline, root+"/"+s.Deployment.Path()); err != nil {
 		return State{}, err
 	}
-	return s, s.readTmp(root)
+	return s, s.read()
+}
+
+// read reads what the physical root and the deployment have.
+func (s *State) read() (err error) {
+	root := s.Places.Root
+	if s.RootReadOnly, err = sys.PathReadOnly(root); err != nil {
+		return fmt.Errorf("read mount flags of %s: %w", root, err)
+	}
+	if err := s.readComposefs(); err != nil {
+		return err
+	}
+	// Where a root has to be the image, nothing else on the disk has a say in it.
+	if s.Config.Composefs.Use != Yes {
+		repoConfig, err := readSmall(root+"/ostree/repo/config", maxConfig)
+		if err != nil {
+			return err
+		}
+		if s.LegacyReadOnly, err = legacyReadOnly(repoConfig); err != nil {
+			return err
+		}
+	}
+	if err := s.readDeployment(root + "/" + s.Deployment.Path()); err != nil {
+		return err
+	}
+	if err := s.readBoot(root); err != nil {
+		return err
+	}
+	return s.readTmp(root)
+}
+
+// readBoot looks for a /boot that is a part of the physical root, by what a boot menu
+// there looks like, and for the disk below it.
+func (s *State) readBoot(root string) error {
+	loader, err := os.Lstat(root + "/boot/loader")
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("read physical root: %w", err)
+	}
+	s.BootOnRoot = err == nil && loader.Mode()&fs.ModeSymlink != 0 && s.Dirs["boot"]
+	s.RootBlock, err = sys.BlockDevice(root)
+	if err != nil {
+		return fmt.Errorf("read physical root: %w", err)
+	}
+	return nil
 }
 
 // readTmp looks for trees that keep /tmp on the physical root.
@@ -98,7 +134,7 @@ func (s *State) readDeployment(dir string) error {
 		s.Dirs[e.Name()] = e.IsDir()
 	}
 	s.HotfixUsr = s.Dirs[".usr-ovl-work"]
-	fstab, err := readSmall(dir + "/etc/fstab")
+	fstab, err := readSmall(dir+"/etc/fstab", maxConfig)
 	if err != nil {
 		return err
 	}
@@ -120,7 +156,7 @@ func mountsVar(fstab string) bool {
 // readSmall reads a regular file of bounded size without following a final
 // link, which could point out of the deployment; an absent file or a link is
 // empty.
-func readSmall(name string) ([]byte, error) {
+func readSmall(name string, limit int64) ([]byte, error) {
 	f, err := os.OpenFile(name, os.O_RDONLY|syscall.O_NOFOLLOW|syscall.O_NONBLOCK, 0)
 	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, syscall.ELOOP) {
 		return nil, nil
@@ -129,12 +165,12 @@ func readSmall(name string) ([]byte, error) {
 		return nil, fmt.Errorf("open %s: %w", name, err)
 	}
 	defer f.Close()
-	data, err := io.ReadAll(io.LimitReader(f, maxConfig+1))
+	data, err := io.ReadAll(io.LimitReader(f, limit+1))
 	if err != nil {
 		return nil, fmt.Errorf("read %s: %w", name, err)
 	}
-	if len(data) > maxConfig {
-		return nil, fmt.Errorf("read %s: larger than %d bytes", name, maxConfig)
+	if int64(len(data)) > limit {
+		return nil, fmt.Errorf("read %s: larger than %d bytes", name, limit)
 	}
 	return data, nil
 }
@@ -159,6 +195,15 @@ func (o Op) run() error {
 	switch o.Kind {
 	case OpMkdir:
 		return os.MkdirAll(o.Target, 0o755)
+	case OpPrivate:
+		return os.MkdirAll(o.Target, 0o700)
+	case OpImage:
+		return o.Image.mount(o.Source, o.Target)
+	case OpLink:
+		if err := os.Symlink(o.Source, o.Target); !errors.Is(err, fs.ErrExist) {
+			return err
+		}
+		return nil
 	case OpMount:
 		return sys.Mount(o.Source, o.Target, o.FSType, o.Flags, o.Data)
 	case OpDetach:
