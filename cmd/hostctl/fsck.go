@@ -3,6 +3,7 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"fmt"
 
@@ -20,7 +21,9 @@ func (a *app) fsckCmd() *cobra.Command {
 	return &cobra.Command{
 		Use:   "fsck",
 		Short: "Verify every object of this host's repository against its checksum",
-		Args:  cli.NoArgs,
+		Long: `Verify every object of this host's repository against its checksum, and the
+composefs images of the deployments against their commits.`,
+		Args: cli.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			// Writable for the repository's lock, which keeps a prune away meanwhile.
 			return a.withSysroot(true, func(s *deploy.Sysroot) error {
@@ -34,9 +37,29 @@ func (a *app) fsckCmd() *cobra.Command {
 				if n := len(res.Findings); n > 0 {
 					return fmt.Errorf("%w: %d of %d objects or refs, the first is %s", errCorrupt, n, res.Objects, res.Findings[0])
 				}
+				if err := a.checkImages(cmd.Context(), s); err != nil {
+					return err
+				}
 				fmt.Fprintf(a.Out, "%d commits, %d objects: no errors found\n", res.Commits, res.Objects)
 				return nil
 			})
 		},
 	}
+}
+
+func (a *app) checkImages(ctx context.Context, s *deploy.Sysroot) error {
+	bad, n, err := s.CheckImages(ctx)
+	if err != nil {
+		return err
+	}
+	for _, b := range bad {
+		fmt.Fprintln(a.Out, b)
+	}
+	if len(bad) > 0 {
+		return fmt.Errorf("%w: %s", errCorrupt, bad[0])
+	}
+	if n > 0 {
+		fmt.Fprintf(a.Out, "%d composefs images: no errors found\n", n)
+	}
+	return nil
 }

@@ -178,6 +178,9 @@ func (s *Sysroot) prepare(ctx context.Context, req Request) (Deployment, error) 
 	if err := prepareEtc(ctx, root); err != nil {
 		return d, err
 	}
+	if err := s.writeImage(ctx, d, root); err != nil {
+		return d, err
+	}
 	k, err := s.findKernel(dirTree{root})
 	if err != nil {
 		return d, err

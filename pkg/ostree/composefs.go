@@ -6,9 +6,13 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"os"
 	"path"
+	"runtime"
 	"strings"
 	"syscall"
+
+	"github.com/hostctl/hostctl/internal/sys"
 )
 
 // Attributes by which the kernel's overlay finds a file's content, and by which a
@@ -26,6 +30,12 @@ type ComposefsOptions struct {
 	// NoVerity leaves the digests of the files out: the image can then be used over
 	// files that have no fs-verity, and protects their names and metadata only.
 	NoVerity bool
+	// OnDisk puts in the digests of those files only that have fs-verity here, for an
+	// image that is used over this repository, which must be bare.
+	OnDisk bool
+	// Enable turns fs-verity on for the files of the commit in this repository, which
+	// must be bare; an error for which sys.IsNotSupported holds tells that it can't be.
+	Enable bool
 }
 
 // WriteComposefs writes the composefs image of a commit to w: an EROFS filesystem of
@@ -118,17 +128,42 @@ func (c *composefs) node(n Node) (*erofsNode, error) {
 	}
 	node.size = uint64(size)
 	node.setXattr(xattrRedirect, "/"+ObjectName{n.File, TypeFile}.loosePath(ModeBare))
+	sum, ok, err := c.fileDigest(n.File, rc)
+	if err != nil {
+		return nil, err
+	}
 	digest := ""
-	if !c.o.NoVerity {
-		sum, err := c.digest(n.File, rc)
-		if err != nil {
-			return nil, err
-		}
+	if ok {
 		// Version 0, the length of all, no flags, SHA-256.
 		digest = "\x00\x24\x00\x01" + string(sum[:])
 	}
 	node.setXattr(xattrMetacopy, digest)
 	return node, nil
+}
+
+// fileDigest gives the digest for a file, if it is to have one.
+func (c *composefs) fileDigest(file Checksum, content io.Reader) (sum Checksum, ok bool, err error) {
+	if !c.o.OnDisk && !c.o.Enable {
+		if !c.o.NoVerity {
+			sum, err = c.digest(file, content)
+		}
+		return sum, !c.o.NoVerity, err
+	}
+	f, ok := content.(*os.File)
+	if !ok {
+		return sum, false, fmt.Errorf("%w: fs-verity in a repository that is not bare", ErrUnsupported)
+	}
+	defer runtime.KeepAlive(f)
+	if c.o.Enable {
+		if err := sys.EnableVerity(int(f.Fd())); err != nil {
+			return sum, false, fmt.Errorf("enable fs-verity: %w", err)
+		}
+	}
+	sum, ok, err = sys.VerityDigest(int(f.Fd()))
+	if sys.IsNotSupported(err) && !c.o.Enable {
+		return sum, false, nil
+	}
+	return sum, ok, err
 }
 
 // digest computes the fs-verity digest of a file, once.
