@@ -4,7 +4,6 @@ package deflate
 
 import (
 	"bufio"
-	"encoding/binary"
 	"errors"
 	"fmt"
 	"io"
@@ -22,14 +21,15 @@ type Reader struct {
 	nbits  uint
 	padded uint // zero bits that stand for input after its end
 
-	out        []byte // window, then what was unpacked
-	start, end int    // of what Read has still to give
+	out        *[outSize]byte // window, then what was unpacked
+	start, end int            // of what Read has still to give
 
 	state  func(*Reader) error
 	final  bool
 	stored int // bytes left of a stored block
 	lit    huffTable
 	dist   huffTable
+	means  *meanings
 	err    error
 }
 
@@ -42,14 +42,14 @@ const (
 
 // NewReader unpacks from br, which it may have read a few bytes too far: Extra tells.
 func NewReader(br *bufio.Reader) *Reader {
-	r := &Reader{out: make([]byte, outSize)}
+	r := &Reader{out: new([outSize]byte), means: newMeanings()}
 	r.Reset(br)
 	return r
 }
 
 // Reset begins another stream and keeps the memory.
 func (r *Reader) Reset(br *bufio.Reader) {
-	*r = Reader{br: br, out: r.out, lit: r.lit, dist: r.dist, state: (*Reader).blockHeader}
+	*r = Reader{br: br, out: r.out, lit: r.lit, dist: r.dist, means: r.means, state: (*Reader).blockHeader}
 }
 
 // Extra gives the number of bytes after the end of the stream that were taken from
@@ -79,7 +79,7 @@ func (r *Reader) slide() {
 	if r.end < outSize/2 {
 		return
 	}
-	copy(r.out, r.out[r.end-windowSize:r.end])
+	copy(r.out[:], r.out[r.end-windowSize:r.end])
 	r.start, r.end = windowSize, windowSize
 }
 
@@ -240,7 +240,7 @@ func (r *Reader) copyStored() error {
 func (r *Reader) codes() error {
 	for r.end < outSize-outSlack {
 		// A pair of length and distance has at most 48 bits.
-		if len(r.in)-r.pos >= 8 && r.padded == 0 {
+		if len(r.in)-r.pos >= fastInput && r.padded == 0 {
 			if done, err := r.fastCodes(); done || err != nil {
 				return err
 			}
@@ -259,34 +259,29 @@ func (r *Reader) codes() error {
 
 // oneCode unpacks one symbol and watches the end of the input.
 func (r *Reader) oneCode() (done bool, err error) {
-	e := r.lit.find(r.bits)
-	if err := r.use(uint(e & 63)); err != nil {
+	at := r.bits
+	e := r.lit.find(at)
+	if err := r.use(e.bits()); err != nil {
 		return false, err
 	}
-	switch e.op() {
-	case opLiteral:
+	switch {
+	case e.literal():
 		r.out[r.end] = byte(e >> 16)
 		r.end++
 		return false, nil
-	case opEnd:
+	case e.special() && e.op() == opEnd:
 		r.state = (*Reader).blockHeader
 		return true, nil
-	case opInvalid:
+	case e.special():
 		return false, fmt.Errorf("%w: invalid code", ErrCorrupt)
 	}
-	length := int(e>>16) + int(r.bits&(1<<e.extra()-1))
-	if err := r.use(e.extra()); err != nil {
-		return false, err
-	}
+	length := e.number(at)
 	d := r.dist.find(r.bits)
-	if d.op() != opBase {
+	if d.special() {
 		return false, fmt.Errorf("%w: invalid distance code", ErrCorrupt)
 	}
-	if err := r.use(uint(d & 63)); err != nil {
-		return false, err
-	}
-	distance := int(d>>16) + int(r.bits&(1<<d.extra()-1))
-	if err := r.use(d.extra()); err != nil {
+	distance := d.number(r.bits)
+	if err := r.use(d.bits()); err != nil {
 		return false, err
 	}
 	if distance > r.end {
@@ -294,87 +289,4 @@ func (r *Reader) oneCode() (done bool, err error) {
 	}
 	r.end = copyMatch(r.out, r.end, distance, length)
 	return false, nil
-}
-
-// fastCodes is oneCode in a loop that keeps everything in registers, as long as the
-// buffer has eight bytes for every refill.
-func (r *Reader) fastCodes() (done bool, err error) {
-	in, pos, bits, nbits := r.in, r.pos, r.bits, r.nbits
-	out, end := r.out, r.end
-	lit, dist := r.lit.entries[:], r.dist.entries[:]
-loop:
-	for end < outSize-outSlack && len(in)-pos >= 8 {
-		bits = bits&(1<<(nbits&63)-1) | binary.LittleEndian.Uint64(in[pos:])<<(nbits&63)
-		pos += int((63 - nbits) >> 3)
-		nbits |= 56
-		e := lit[bits&(1<<litBits-1)]
-		for range 3 {
-			if e.op() != opLiteral {
-				break
-			}
-			bits >>= e & 63
-			nbits -= uint(e & 63)
-			out[end] = byte(e >> 16)
-			end++
-			e = lit[bits&(1<<litBits-1)]
-		}
-		if nbits < 48 {
-			continue
-		}
-		if e.op() == opTable {
-			e = lit[int(e>>16)+int(bits>>litBits)&(1<<e.extra()-1)]
-		}
-		bits >>= e & 63
-		nbits -= uint(e & 63)
-		switch e.op() {
-		case opLiteral:
-			out[end] = byte(e >> 16)
-			end++
-			continue
-		case opEnd:
-			r.state = (*Reader).blockHeader
-			done = true
-			break loop
-		case opInvalid:
-			err = fmt.Errorf("%w: invalid code", ErrCorrupt)
-			break loop
-		}
-		length := int(e>>16) + int(bits&(1<<e.extra()-1))
-		bits >>= e.extra()
-		nbits -= e.extra()
-		d := dist[bits&(1<<distBits-1)]
-		if d.op() == opTable {
-			d = dist[int(d>>16)+int(bits>>distBits)&(1<<d.extra()-1)]
-		}
-		bits >>= d & 63
-		nbits -= uint(d & 63)
-		distance := int(d>>16) + int(bits&(1<<d.extra()-1))
-		bits >>= d.extra()
-		nbits -= d.extra()
-		if d.op() != opBase || distance > end {
-			err = fmt.Errorf("%w: distance", ErrCorrupt)
-			break
-		}
-		end = copyMatch(out, end, distance, length)
-	}
-	r.pos, r.bits, r.nbits, r.end = pos, bits, nbits, end
-	return done, err
-}
-
-// copyMatch repeats what lies distance before end. It may write up to seven bytes
-// behind the match.
-func copyMatch(out []byte, end, distance, length int) int {
-	from, to := end-distance, end+length
-	if distance >= 8 {
-		for end < to {
-			binary.LittleEndian.PutUint64(out[end:], binary.LittleEndian.Uint64(out[from:]))
-			end += 8
-			from += 8
-		}
-		return to
-	}
-	for end < to {
-		end += copy(out[end:to], out[from:end])
-	}
-	return to
 }

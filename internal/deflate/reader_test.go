@@ -82,6 +82,25 @@ func TestReader(t *testing.T) {
 	}
 }
 
+// Matches are copied by words, whatever their distance and length.
+func TestReaderNearMatches(t *testing.T) {
+	t.Parallel()
+	r := NewReader(bufio.NewReader(strings.NewReader("")))
+	for period := 1; period < 40; period++ {
+		for length := 3; length < 300; length += 7 {
+			unit := make([]byte, period)
+			for i := range unit {
+				unit[i] = byte(i*i + period)
+			}
+			data := append(bytes.Repeat(unit, length/period+2)[:period+length], "and something else"...)
+			r.Reset(bufio.NewReader(bytes.NewReader(packed(t, 9, data))))
+			if got, err := io.ReadAll(r); err != nil || !bytes.Equal(got, data) {
+				t.Fatalf("period %d, length %d: %v", period, length, err)
+			}
+		}
+	}
+}
+
 // Every prefix of a stream is too short, and no other condition.
 func TestReaderTruncated(t *testing.T) {
 	t.Parallel()

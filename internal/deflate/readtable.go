@@ -5,139 +5,218 @@ package deflate
 import (
 	"fmt"
 	"math/bits"
-	"slices"
 )
 
-// entry says what a code means: its length in bits 0 to 5; the operation in bits 8
-// to 11; a number of bits in bits 12 to 15; a value above.
+// entry says what a code means. Bits 0 to 4 are the number of bits that it takes, those of
+// the number behind it included; bits 8 to 11 the length of the code alone; bits 16 to 30
+// a value. Bit 31 marks a literal. Bit 15 marks what is special: bits 8 and 9 are an
+// operation then, and bits 10 to 13 the index bits of a second table.
 type entry uint32
 
 const (
-	opLiteral = iota
-	opBase    // value is a base to which extra bits are added
-	opEnd     // of the block
-	opTable   // value is the offset of a second table with as many index bits
+	specialFlag = 1 << 15
+	literalFlag = 1 << 31
+)
+
+const (
+	opTable = iota // the value is the offset of a second table
+	opEnd          // of the block
 	opInvalid
 )
 
-func (e entry) op() uint32  { return uint32(e) >> 8 & 15 }
-func (e entry) extra() uint { return uint(e) >> 12 & 15 }
+const (
+	endEntry     entry = specialFlag | opEnd<<8
+	invalidEntry entry = specialFlag | opInvalid<<8 | 1
+)
 
-func makeEntry(op, extra, value uint32) entry { return entry(op<<8 | extra<<12 | value<<16) }
+func (e entry) literal() bool { return int32(e) < 0 }
+func (e entry) special() bool { return e&specialFlag != 0 }
+func (e entry) op() uint32    { return uint32(e) >> 8 & 3 }
+func (e entry) bits() uint    { return uint(e) & 31 }
+
+// number gives a length or distance whose code is at the low end of b.
+func (e entry) number(b uint64) int {
+	return int(e>>16) + int(b&(1<<(e&31)-1)>>(e>>8&15))
+}
+
+// withCode enters the length of the code of what a symbol means.
+func (e entry) withCode(n uint) entry {
+	if e.literal() || e.special() {
+		return e + entry(n)
+	}
+	return e + entry(n) + entry(n)<<8
+}
+
+func literalEntry(value uint32) entry { return entry(literalFlag | value<<16) }
+
+// numberEntry is a base to which extra bits are added.
+func numberEntry(base, extra uint32) entry { return entry(base<<16 | extra) }
+
+// tableSize has room for a first table of litBits and the second tables of all longer codes.
+const tableSize = 1 << 13
+
+type tableEntries [tableSize]entry
+
+// second follows e to a second table, if it leads to one; b are the bits behind the first.
+func (t *tableEntries) second(e entry, b uint64) entry {
+	if e.op() != opTable {
+		return e
+	}
+	return t[(int(e>>16)+int(b&(1<<(e>>10&15)-1)))&(tableSize-1)]
+}
 
 // huffTable decodes one alphabet: a first table for short codes, followed by second
 // tables for the rest.
 type huffTable struct {
 	first   uint // index bits of the first table
-	entries []entry
+	used    int  // entries
+	entries *tableEntries
 }
 
 // find gives the entry for the code at the low end of b.
 func (t *huffTable) find(b uint64) entry {
 	e := t.entries[b&(1<<t.first-1)]
-	if e.op() == opTable {
-		e = t.entries[int(e>>16)+int(b>>t.first)&(1<<e.extra()-1)]
+	if e.special() {
+		e = t.entries.second(e, b>>t.first)
 	}
 	return e
 }
 
 const maxCodeLen = 15
 
+// maxDistBits is the most that a distance takes.
+const maxDistBits = maxCodeLen + 13
+
 // build makes the tables for code lengths and what the symbols mean. A set of codes
 // must be complete; a single one of one bit, or none, may stand alone.
-func (t *huffTable) build(first uint, lengths []uint8, meaning func(sym int) entry) error {
-	var count [maxCodeLen + 1]int
+func (t *huffTable) build(first uint, lengths []uint8, means []entry) error {
+	var count, next [maxCodeLen + 2]int
 	for _, n := range lengths {
-		count[n]++
+		count[n&15]++
 	}
 	count[0] = 0
-	used, left, longest := 0, 1, 0
+	left, longest := 1, 0
 	for n := 1; n <= maxCodeLen; n++ {
 		left = left<<1 - count[n]
 		if left < 0 {
 			return fmt.Errorf("%w: too many codes", ErrCorrupt)
 		}
-		used += count[n]
+		next[n+1] = next[n] + count[n]
 		if count[n] > 0 {
 			longest = n
 		}
 	}
-	if left > 0 && (used > 1 || longest > 1) {
+	if used := next[maxCodeLen+1]; left > 0 && (used > 1 || longest > 1) {
 		return fmt.Errorf("%w: incomplete set of codes", ErrCorrupt)
 	}
-	var next [maxCodeLen + 2]uint32
-	for n := 1; n <= maxCodeLen; n++ {
-		next[n+1] = (next[n] + uint32(count[n])) << 1
-	}
-	t.reset(first)
+	// Symbols by length of their codes, in which order the codes count up.
+	var sorted [288]uint16
 	for sym, n := range lengths {
-		if n == 0 {
-			continue
+		if n > 0 {
+			sorted[next[n]] = uint16(sym)
+			next[n]++
 		}
-		code := bits.Reverse32(next[n]) >> (32 - n)
-		next[n]++
-		t.add(code, uint(n), uint(longest), meaning(sym))
 	}
+	if t.entries == nil {
+		t.entries = new(tableEntries)
+	}
+	t.first = first
+	t.enter(sorted[:], count[:], means)
 	return nil
 }
 
-func (t *huffTable) reset(first uint) {
-	t.first = first
-	t.entries = slices.Grow(t.entries[:0], 1<<first)[:1<<first]
-	for i := range t.entries {
-		t.entries[i] = makeEntry(opInvalid, 0, 0) | 1
+// enter fills the tables: the first one doubles with each bit of the codes.
+func (t *huffTable) enter(sorted []uint16, count []int, means []entry) {
+	entries, at := t.entries, 0
+	entries[0] = invalidEntry
+	code := uint32(0)
+	for n := uint(1); n <= t.first; n++ {
+		half := 1 << (n - 1)
+		copy(entries[half:2*half], entries[:half])
+		code <<= 1
+		for _, sym := range sorted[at : at+count[n]] {
+			entries[bits.Reverse32(code)>>(32-n)] = means[sym].withCode(n)
+			code++
+		}
+		at += count[n]
+	}
+	t.used = 1 << t.first
+	longest := uint(maxCodeLen)
+	for longest > t.first && count[longest] == 0 {
+		longest--
+	}
+	for n := t.first + 1; n <= longest; n++ {
+		code <<= 1
+		for _, sym := range sorted[at : at+count[n]] {
+			t.addLong(bits.Reverse32(code)>>(32-n), n, longest, means[sym].withCode(n))
+			code++
+		}
+		at += count[n]
 	}
 }
 
-// add enters a code, lowest bit first, wherever the bits behind it lead.
-func (t *huffTable) add(code uint32, n, longest uint, e entry) {
-	if n <= t.first {
-		for i := code; i < 1<<t.first; i += 1 << n {
-			t.entries[i] = e | entry(n)
-		}
-		return
-	}
-	head := code & (1<<t.first - 1)
+// addLong enters a code that is longer than the index of the first table, lowest bit
+// first, wherever the bits behind it lead.
+func (t *huffTable) addLong(code uint32, n, longest uint, e entry) {
+	head := &t.entries[code&(1<<t.first-1)]
 	sub := longest - t.first
-	if t.entries[head].op() != opTable {
-		at := len(t.entries)
-		t.entries[head] = makeEntry(opTable, uint32(sub), uint32(at))
-		for range 1 << sub {
-			t.entries = append(t.entries, makeEntry(opInvalid, 0, 0)|1)
-		}
+	if *head == invalidEntry {
+		*head = entry(specialFlag | opTable<<8 | uint32(sub)<<10 | uint32(t.used)<<16)
+		t.used += 1 << sub
 	}
-	table := t.entries[t.entries[head]>>16:]
+	table := t.entries[*head>>16:][:1<<sub]
 	for i := code >> t.first; i < 1<<sub; i += 1 << (n - t.first) {
-		table[i] = e | entry(n)
+		table[i] = e
 	}
+}
+
+// meanings are what the symbols of the three alphabets stand for, without their codes.
+type meanings struct {
+	lits  [288]entry
+	dists [32]entry
+	lens  [19]entry
+}
+
+func newMeanings() *meanings {
+	m := new(meanings)
+	for sym := range m.lits {
+		m.lits[sym] = literalMeaning(sym)
+	}
+	for sym := range m.dists {
+		m.dists[sym] = distanceMeaning(sym)
+	}
+	for sym := range m.lens {
+		m.lens[sym] = literalEntry(uint32(sym))
+	}
+	return m
 }
 
 func literalMeaning(sym int) entry {
 	switch {
 	case sym < 256:
-		return makeEntry(opLiteral, 0, uint32(sym))
+		return literalEntry(uint32(sym))
 	case sym == 256:
-		return makeEntry(opEnd, 0, 0)
+		return endEntry
 	case sym < 265:
-		return makeEntry(opBase, 0, uint32(sym-254))
+		return numberEntry(uint32(sym-254), 0)
 	case sym < 285:
 		extra := uint32(sym-261) / 4
-		return makeEntry(opBase, extra, (4+uint32(sym-265)%4)<<extra+3)
+		return numberEntry((4+uint32(sym-265)%4)<<extra+3, extra)
 	case sym == 285:
-		return makeEntry(opBase, 0, maxMatch)
+		return numberEntry(maxMatch, 0)
 	}
-	return makeEntry(opInvalid, 0, 0)
+	return invalidEntry - 1
 }
 
 func distanceMeaning(sym int) entry {
 	switch {
 	case sym < 4:
-		return makeEntry(opBase, 0, uint32(sym+1))
+		return numberEntry(uint32(sym+1), 0)
 	case sym < 30:
 		extra := uint32(sym-2) / 2
-		return makeEntry(opBase, extra, (2+uint32(sym)%2)<<extra+1)
+		return numberEntry((2+uint32(sym)%2)<<extra+1, extra)
 	}
-	return makeEntry(opInvalid, 0, 0)
+	return invalidEntry - 1
 }
 
 // fixed enters the codes of block type 1.
@@ -155,11 +234,11 @@ func (r *Reader) fixed() {
 			lengths[i] = 8
 		}
 	}
-	_ = r.lit.build(litBits, lengths[:], literalMeaning)
+	_ = r.lit.build(litBits, lengths[:], r.means.lits[:])
 	for i := range 32 {
 		lengths[i] = 5
 	}
-	_ = r.dist.build(distBits, lengths[:32], distanceMeaning)
+	_ = r.dist.build(distBits, lengths[:32], r.means.dists[:])
 	r.state = (*Reader).codes
 }
 
@@ -183,8 +262,7 @@ func (r *Reader) dynamic() error {
 		lens[i] = uint8(v)
 	}
 	// The table of lengths is needed for a moment only.
-	err = r.dist.build(7, lens[:], func(sym int) entry { return makeEntry(opLiteral, 0, uint32(sym)) })
-	if err != nil {
+	if err := r.dist.build(7, lens[:], r.means.lens[:]); err != nil {
 		return err
 	}
 	var lengths [286 + 30]uint8
@@ -194,10 +272,10 @@ func (r *Reader) dynamic() error {
 	if lengths[256] == 0 {
 		return fmt.Errorf("%w: no end of block", ErrCorrupt)
 	}
-	if err := r.lit.build(litBits, lengths[:nlit], literalMeaning); err != nil {
+	if err := r.lit.build(litBits, lengths[:nlit], r.means.lits[:]); err != nil {
 		return err
 	}
-	if err := r.dist.build(distBits, lengths[nlit:nlit+ndist], distanceMeaning); err != nil {
+	if err := r.dist.build(distBits, lengths[nlit:nlit+ndist], r.means.dists[:]); err != nil {
 		return err
 	}
 	r.state = (*Reader).codes
@@ -210,10 +288,10 @@ func (r *Reader) readLengths(lengths []uint8) error {
 			return err
 		}
 		e := r.dist.find(r.bits)
-		if err := r.use(uint(e & 63)); err != nil {
+		if err := r.use(e.bits()); err != nil {
 			return err
 		}
-		if e.op() != opLiteral {
+		if !e.literal() {
 			return fmt.Errorf("%w: invalid code length", ErrCorrupt)
 		}
 		sym := uint8(e >> 16)

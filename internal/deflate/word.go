@@ -1,0 +1,13 @@
+// SPDX-License-Identifier: Apache-2.0
+
+//go:build !amd64 && !arm64
+
+package deflate
+
+import "encoding/binary"
+
+func word(b []byte, i int) uint64 { return binary.LittleEndian.Uint64(b[i:]) }
+
+func putWord(b *[outSize]byte, i int, v uint64) { binary.LittleEndian.PutUint64(b[i:], v) }
+
+func copyWord(b *[outSize]byte, to, from int) { putWord(b, to, word(b[:], from)) }
