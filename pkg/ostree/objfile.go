@@ -19,14 +19,62 @@ import (
 	"github.com/hostctl/hostctl/internal/sys"
 )
 
-// objFile is an object being written: unnamed where the filesystem can, else
-// under a temporary name in the staging directory.
+// objFile is an object being written: under its name in the staging directory, unnamed
+// where the filesystem can, or under a temporary name there.
 type objFile struct {
 	*os.File
 	t       *Txn
-	tmp     string // "" for an unnamed file
+	tmp     string      // "" for an unnamed file
+	claim   *ObjectName // the object whose name it has and that nobody else may touch
 	written int64
 	metered bool // what is written counts against the free space that must remain
+}
+
+// newObject starts an object whose checksum is known before its bytes are written,
+// under its name: to give a name later costs as much again. Nobody takes it for
+// complete before place says so: this transaction asks its filter, and what another one
+// finds of an interrupted one is verified. Who comes second writes a file of his own.
+func (t *Txn) newObject(n ObjectName) (*objFile, error) {
+	if t.resumed || !n.Type.verifiable() || !t.claim(n) {
+		return t.newFile()
+	}
+	f, err := t.stage.dir.OpenFile(n.String(), os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o600)
+	if err == nil {
+		return &objFile{File: f, t: t, claim: &n}, nil
+	}
+	t.release(n)
+	if errors.Is(err, fs.ErrExist) {
+		return t.newFile()
+	}
+	return nil, fmt.Errorf("create object file: %w", t.full(err))
+}
+
+func (t *Txn) claim(n ObjectName) bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if _, taken := t.claims[n]; taken {
+		return false
+	}
+	t.claims[n] = make(chan struct{})
+	return true
+}
+
+func (t *Txn) release(n ObjectName) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	close(t.claims[n])
+	delete(t.claims, n)
+}
+
+// awaitClaim waits for who writes an object under its name; false: nobody does.
+func (t *Txn) awaitClaim(n ObjectName) bool {
+	t.mu.Lock()
+	done, taken := t.claims[n]
+	t.mu.Unlock()
+	if taken {
+		<-done
+	}
+	return taken
 }
 
 func (t *Txn) newFile() (*objFile, error) {
@@ -76,6 +124,10 @@ func (f *objFile) close() {
 	if f.tmp != "" {
 		_ = f.t.stage.dir.Remove(f.tmp)
 	}
+	if f.claim != nil {
+		_ = f.t.stage.dir.Remove(f.claim.String())
+		f.t.release(*f.claim)
+	}
 }
 
 // place gives a complete file its name in the staging directory.
@@ -84,6 +136,13 @@ func (t *Txn) place(f *objFile, n ObjectName) error {
 		if err := f.Sync(); err != nil {
 			return err
 		}
+	}
+	if f.claim != nil {
+		t.staged.add(n)
+		f.claim = nil
+		t.release(n)
+		t.count.bytes.Add(f.written)
+		return failpoint.Hit("ostree.txn.write")
 	}
 	err := t.placeName(n, func(name string) error {
 		if f.tmp == "" {
@@ -107,7 +166,7 @@ func (t *Txn) place(f *objFile, n ObjectName) error {
 // name is not trusted and goes. Names are given outside of the lock: that is where
 // writers spend their time.
 func (t *Txn) placeName(n ObjectName, link func(name string) error) error {
-	if n.Type.verifiable() {
+	for n.Type.verifiable() {
 		if t.isStaged(n) {
 			return nil
 		}
@@ -119,6 +178,9 @@ func (t *Txn) placeName(n ObjectName, link func(name string) error) error {
 		if !errors.Is(err, fs.ErrExist) {
 			return fmt.Errorf("name object %s: %w", n, err)
 		}
+		if !t.awaitClaim(n) {
+			break
+		}
 	}
 	return t.replaceName(n, link)
 }
@@ -127,7 +189,7 @@ func (t *Txn) replaceName(n ObjectName, link func(name string) error) error {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	_, left := t.leftover[n]
-	if n.Type.verifiable() && !left {
+	if n.Type.verifiable() && !left && t.inStaging(n) {
 		t.staged.add(n) // by another writer, who may not have come to this line yet
 		return nil
 	}
@@ -236,7 +298,7 @@ func (t *Txn) storeSmall(n ObjectName, h FileHeader, data []byte) error {
 		defer p.deflaters.Put(z)
 		out = z.Compress(out, data)
 	}
-	f, err := t.newFile()
+	f, err := t.newObject(n)
 	if err != nil {
 		return err
 	}

@@ -57,11 +57,12 @@ type Txn struct {
 	// staged passes what is complete in the staging directory, which alone knows.
 	staged   objectFilter
 	mu       sync.Mutex
-	leftover map[ObjectName]struct{} // found there; not trusted before verification
-	refs     map[string]Checksum     // zero: delete
-	partial  map[Checksum]bool       // true: mark, false: clear
-	consume  []*fsx.Dir              // sources to be emptied after the commit
-	adopted  []ObjectName            // staged files that are also in a source
+	leftover map[ObjectName]struct{}      // found there; not trusted before verification
+	refs     map[string]Checksum          // zero: delete
+	partial  map[Checksum]bool            // true: mark, false: clear
+	claims   map[ObjectName]chan struct{} // being written under their names
+	consume  []*fsx.Dir                   // sources to be emptied after the commit
+	adopted  []ObjectName                 // staged files that are also in a source
 
 	sizes sizeTable
 }
@@ -115,7 +116,7 @@ func (r *Repo) begin(ctx context.Context) (*Txn, error) {
 	}
 	return &Txn{
 		r: r, stage: s, budget: b, resumed: len(left) > 0, leftover: left,
-		refs: map[string]Checksum{}, partial: map[Checksum]bool{},
+		refs: map[string]Checksum{}, partial: map[Checksum]bool{}, claims: map[ObjectName]chan struct{}{},
 	}, nil
 }
 
