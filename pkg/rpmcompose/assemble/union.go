@@ -6,9 +6,12 @@ import (
 	"context"
 	"fmt"
 	"path"
+	"runtime"
 	"slices"
 	"sort"
 	"strings"
+
+	"golang.org/x/sync/errgroup"
 
 	"github.com/hostctl/hostctl/pkg/ostree"
 	"github.com/hostctl/hostctl/pkg/rpmcompose/importer"
@@ -53,17 +56,12 @@ var topLinks = []string{"bin", "sbin", "lib", "lib64"}
 
 func newUnion(ctx context.Context, repo *ostree.Repo, layers []Layer, o Options) (*union, error) {
 	u := &union{repo: repo, o: o, layers: layers, root: &node{entry: entry{dir: true, index: -1, layer: -1}, children: map[string]*node{}}}
-	var all [][]entry
-	for i, l := range layers {
-		if err := ctx.Err(); err != nil {
-			return nil, err
-		}
+	for _, l := range layers {
 		u.names = append(u.names, l.Package.NEVRA().String())
-		list, err := u.load(i)
-		if err != nil {
-			return nil, fmt.Errorf("load %s: %w", u.names[i], err)
-		}
-		all = append(all, list)
+	}
+	all, err := u.loadAll(ctx)
+	if err != nil {
+		return nil, err
 	}
 	u.collectLinks(all)
 	for _, list := range all {
@@ -77,6 +75,26 @@ func newUnion(ctx context.Context, repo *ostree.Repo, layers []Layer, o Options)
 		return nil, &ConflictError{u.conflicts}
 	}
 	return u, nil
+}
+
+// loadAll lists the paths of all packages, several at a time.
+func (u *union) loadAll(ctx context.Context) ([][]entry, error) {
+	all := make([][]entry, len(u.layers))
+	u.states = make([][]rpm.FileState, len(u.layers))
+	g, ctx := errgroup.WithContext(ctx)
+	g.SetLimit(runtime.GOMAXPROCS(0))
+	for i := range u.layers {
+		g.Go(func() (err error) {
+			if err = ctx.Err(); err != nil {
+				return err
+			}
+			if all[i], err = u.load(i); err != nil {
+				return fmt.Errorf("load %s: %w", u.names[i], err)
+			}
+			return nil
+		})
+	}
+	return all, g.Wait()
 }
 
 // load lists a package's paths from its commit, with what its header says.
@@ -97,7 +115,7 @@ func (u *union) load(layer int) ([]entry, error) {
 			states[i] = rpm.StateNotInstalled
 		}
 	}
-	u.states = append(u.states, states)
+	u.states[layer] = states
 	commit, err := u.repo.LoadCommit(u.layers[layer].Commit)
 	if err != nil {
 		return nil, err

@@ -3,6 +3,7 @@
 package importer
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"io"
@@ -73,6 +74,8 @@ func All(ctx context.Context, repo *ostree.Repo, sources []Source, o AllOptions)
 // importMissing imports in batches. While one is synced to the disk, the next one
 // is unpacked: the one waits for the disk, the other one for the processors.
 func importMissing(ctx context.Context, repo *ostree.Repo, sources []Source, missing []int, out []Result, o AllOptions) error {
+	// The largest first: at the end all workers have something to do.
+	slices.SortStableFunc(missing, func(a, b int) int { return cmp.Compare(unpacked(sources[b].Package), unpacked(sources[a].Package)) })
 	total := int64(len(missing))
 	o.Progress.Emit(progress.Event{Task: "import", Kind: progress.Begin, Total: total})
 	var unpacking, counting sync.Mutex
@@ -96,6 +99,14 @@ func importMissing(ctx context.Context, repo *ostree.Repo, sources []Source, mis
 	}
 	o.Progress.Emit(progress.Event{Task: "import", Kind: progress.End, Done: total, Total: total})
 	return nil
+}
+
+// unpacked gives the bytes of a package's files.
+func unpacked(p *rpm.Package) (n int64) {
+	for _, f := range p.Files() {
+		n += f.Size
+	}
+	return n
 }
 
 func importBatch(ctx context.Context, repo *ostree.Repo, sources []Source, part []int, out []Result, unpacking *sync.Mutex, o AllOptions) error {

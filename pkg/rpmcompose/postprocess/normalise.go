@@ -4,9 +4,11 @@ package postprocess
 
 import (
 	"errors"
+	"fmt"
 	"io/fs"
 	"path"
 	"strings"
+	"syscall"
 
 	"github.com/hostctl/hostctl/internal/fsx"
 )
@@ -95,22 +97,60 @@ const whiteoutPrefix = ".ostree-wh."
 // Whiteouts of overlay filesystems become files. Source: rpm-ostree's treefile
 // documentation, ignore-devices.
 func (r *runner) dropSpecial() error {
-	return walk(r.root, ".", func(d *fsx.Dir, name, full string, st fsx.Stat) error {
-		if st.IsDir() || st.IsRegular() || st.IsSymlink() {
-			return nil
-		}
-		const format, char, block = 0o170000, 0o020000, 0o060000
-		kind := st.Mode & format
-		switch {
-		case kind == char && st.Rdev == 0:
-			if err := d.Remove(name); err != nil {
-				return err
+	return r.dropSpecialIn(r.root, ".")
+}
+
+// dropSpecialIn tells the kinds of files from the listings: a tree has many files,
+// and hardly a special one.
+func (r *runner) dropSpecialIn(d *fsx.Dir, dir string) error {
+	entries, err := d.ReadDir(".")
+	if err != nil {
+		return err
+	}
+	for _, e := range entries {
+		full := path.Join(dir, e.Name)
+		switch e.Type {
+		case syscall.S_IFREG, syscall.S_IFLNK:
+			continue
+		case syscall.S_IFDIR:
+			err = r.dropSpecialBelow(d, e.Name, full)
+		default:
+			if err = r.dropOne(d, e.Name, full); err != nil {
+				err = fmt.Errorf("/%s: %w", full, err)
 			}
-			return d.WriteFileAtomic(whiteoutPrefix+name, nil, fs.FileMode(st.Mode&0o777))
-		case r.o.RefuseDevices && (kind == char || kind == block):
-			return errors.New("is a device, which a tree cannot hold (ignore-devices = false)")
 		}
-		r.drop(full, "a tree holds no special files")
-		return d.Remove(name)
-	})
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (r *runner) dropSpecialBelow(d *fsx.Dir, name, full string) error {
+	sub, err := d.OpenDir(name)
+	if err != nil {
+		return err
+	}
+	defer sub.Close()
+	return r.dropSpecialIn(sub, full)
+}
+
+func (r *runner) dropOne(d *fsx.Dir, name, full string) error {
+	st, err := d.Lstat(name)
+	if err != nil {
+		return err
+	}
+	const format, char, block = 0o170000, 0o020000, 0o060000
+	kind := st.Mode & format
+	switch {
+	case kind == char && st.Rdev == 0:
+		if err := d.Remove(name); err != nil {
+			return err
+		}
+		return d.WriteFileAtomic(whiteoutPrefix+name, nil, fs.FileMode(st.Mode&0o777))
+	case r.o.RefuseDevices && (kind == char || kind == block):
+		return errors.New("is a device, which a tree cannot hold (ignore-devices = false)")
+	}
+	r.drop(full, "a tree holds no special files")
+	return d.Remove(name)
 }
