@@ -8,8 +8,8 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
-	"io/fs"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/hostctl/hostctl/internal/fsx"
@@ -101,11 +101,8 @@ func (r *Result) step(name string, start time.Time, format string, args ...any) 
 	r.Steps = append(r.Steps, Step{Name: name, Took: time.Since(start), Detail: strings.TrimSpace(fmt.Sprintf(format, args...))})
 }
 
-// Names inside the cache directory.
-const (
-	cacheRepoName = "pkgcache-repo"
-	workPrefix    = "work-"
-)
+// workPrefix begins the name of a work directory in the cache.
+const workPrefix = "work-"
 
 // Execute makes the commit that a plan describes. If the ref's last commit came
 // from an equal plan it returns that commit with ErrUnchanged. On any error and
@@ -122,21 +119,31 @@ func Execute(ctx context.Context, plan *Plan, env Env) (Result, error) {
 	if prev.inputHash == env.inputHash(plan) && !env.Force {
 		return Result{Commit: prev.commit, Version: prev.version}, ErrUnchanged
 	}
-	cacheRepo, err := openCacheRepo(env)
+	cache, err := openPackageCache(env)
 	if err != nil {
+		return Result{}, fmt.Errorf("open package cache: %w", err)
+	}
+	r := &run{plan: plan, env: env, cache: cache, prev: prev}
+	res, err := r.inWork(ctx)
+	if closeErr := cache.close(); closeErr != nil {
+		err = errors.Join(err, fmt.Errorf("close package cache: %w", closeErr))
+	}
+	return res, err
+}
+
+func (r *run) inWork(ctx context.Context) (Result, error) {
+	cache := r.env.Cache
+	if err := removeStaleWork(cache); err != nil {
 		return Result{}, err
 	}
-	defer cacheRepo.Close()
-	if err := removeStaleWork(env.Cache); err != nil {
-		return Result{}, err
-	}
-	work, err := env.Cache.Mkdtemp(workPrefix)
+	work, err := cache.Mkdtemp(workPrefix)
 	if err != nil {
 		return Result{}, fmt.Errorf("make work directory: %w", err)
 	}
-	r := &run{plan: plan, env: env, cache: cacheRepo, prev: prev}
+	// A commit removes the tree as soon as it has read it, while it waits for the disk.
+	r.removeWork = sync.OnceValue(func() error { return cache.RemoveAll(work) })
 	res, err := r.do(ctx, work)
-	if rmErr := env.Cache.RemoveAll(work); rmErr != nil {
+	if rmErr := r.removeWork(); rmErr != nil {
 		err = errors.Join(err, fmt.Errorf("remove work directory: %w", rmErr))
 	}
 	return res, err
@@ -159,40 +166,17 @@ func removeStaleWork(cache *fsx.Dir) error {
 	return nil
 }
 
-func openCacheRepo(env Env) (*ostree.Repo, error) {
-	if err := env.Cache.Mkdir(cacheRepoName, 0o755); err != nil && !errors.Is(err, fs.ErrExist) {
-		return nil, err
-	}
-	d, err := env.Cache.OpenDir(cacheRepoName)
-	if err != nil {
-		return nil, err
-	}
-	o := ostree.Options{Logger: env.Log}
-	ready, err := d.Exists("objects")
-	if err != nil {
-		return nil, err
-	}
-	var r *ostree.Repo
-	if ready {
-		r, err = ostree.Open(d, o)
-	} else {
-		r, err = ostree.Create(d, ostree.ModeBare, o)
-	}
-	if err != nil {
-		return nil, fmt.Errorf("open package cache: %w", err)
-	}
-	return r, nil
-}
-
 // run is one execution.
 type run struct {
 	plan  *Plan
 	env   Env
-	cache *ostree.Repo
+	cache *packageCache
 	prev  previous
 	res   Result
 	// accounts are those of the previous commit.
 	accounts assemble.Accounts
+	// removeWork removes the work directory, once.
+	removeWork func() error
 }
 
 func (r *run) do(ctx context.Context, workName string) (Result, error) {
@@ -202,7 +186,7 @@ func (r *run) do(ctx context.Context, workName string) (Result, error) {
 	}
 	defer work.Close()
 	start := time.Now()
-	pkgs, err := fetchPackages(ctx, r.plan, r.env.Sources)
+	pkgs, err := fetchPackages(ctx, r.plan, r.env.Sources, &imports{r.cache.repo, importer.Options{Filter: r.filter()}})
 	if err != nil {
 		return Result{}, err
 	}
@@ -240,7 +224,7 @@ func (r *run) importAll(ctx context.Context, pkgs []localPackage) ([]assemble.La
 	for i, p := range pkgs {
 		sources[i] = p.source()
 	}
-	results, err := importer.All(ctx, r.cache, sources, importer.AllOptions{Filter: r.filter(), Logger: r.env.Log, Progress: r.env.Progress})
+	results, err := importer.All(ctx, r.cache.repo, sources, importer.AllOptions{Filter: r.filter(), Logger: r.env.Log, Progress: r.env.Progress})
 	if err != nil {
 		return nil, err
 	}
@@ -269,10 +253,11 @@ func (r *run) assemble(ctx context.Context, layers []assemble.Layer, work *fsx.D
 	if err != nil {
 		return nil, err
 	}
-	asm, err := assemble.Assemble(ctx, r.cache, layers, work, rootName, assemble.Options{Filter: r.filter(), Seed: seed, Logger: r.env.Log})
+	asm, err := assemble.Assemble(ctx, r.cache.repo, layers, work, rootName, assemble.Options{Filter: r.filter(), Seed: seed, Logger: r.env.Log})
 	if err != nil {
 		return nil, err
 	}
+	r.cache.sync()
 	r.res.step("assemble", start, "%d files", asm.Files)
 	if err := r.addLayers(ctx, work); err != nil {
 		return nil, err
@@ -286,6 +271,7 @@ func (r *run) commit(ctx context.Context, c composed) (Result, error) {
 	if r.env.NoParent {
 		parent = ostree.Checksum{}
 	}
+	c.read = func() { go r.removeWork() }
 	done, err := commit(ctx, r.env, r.plan, c, parent)
 	if err != nil {
 		return Result{}, err

@@ -45,7 +45,7 @@ func (p *ExtensionsPlan) Write(ctx context.Context, src Sources, dst *fsx.Dir) (
 	for _, k := range p.Packages {
 		plan.Packages = append(plan.Packages, k.PlannedPackage)
 	}
-	files, err := fetchPackages(ctx, plan, src)
+	files, err := fetchPackages(ctx, plan, src, nil)
 	if err != nil {
 		return false, err
 	}

@@ -48,8 +48,55 @@ func (l localPackage) source() importer.Source {
 }
 
 // fetchPackages downloads what is missing and verifies digests and, where the
-// repository asks for it, signatures, in the order of the plan.
-func fetchPackages(ctx context.Context, plan *Plan, src Sources) ([]localPackage, error) {
+// repository asks for it, signatures, in the order of the plan. Of packages that
+// imported has only the headers are read; nil has none.
+func fetchPackages(ctx context.Context, plan *Plan, src Sources, imported *imports) ([]localPackage, error) {
+	items, err := packageItems(plan, src)
+	if err != nil {
+		return nil, err
+	}
+	policies, err := loadPolicies(ctx, plan, src)
+	if err != nil {
+		return nil, err
+	}
+	out := make([]localPackage, len(items))
+	if err := imported.find(ctx, plan, src.Cache, items, policies, out); err != nil {
+		return nil, err
+	}
+	var missing []int
+	var wanted []fetch.Item
+	for i := range out {
+		if out[i].pkg == nil {
+			missing, wanted = append(missing, i), append(wanted, items[i])
+		}
+	}
+	files, err := fetch.Fetch(ctx, src.Cache, wanted, fetch.Options{Log: src.Log, Progress: src.Progress, Offline: src.Offline})
+	if err != nil {
+		return nil, err
+	}
+	const task = "Checking packages"
+	src.Progress.Emit(progress.Event{Task: task, Kind: progress.Begin, Total: int64(len(files))})
+	g, ctx := errgroup.WithContext(ctx)
+	g.SetLimit(verifyWorkers)
+	for n, i := range missing {
+		g.Go(func() error {
+			if err := ctx.Err(); err != nil {
+				return err
+			}
+			p := plan.Packages[i]
+			pkg, err := verifyFile(files[n], p, policies[p.Repo])
+			out[i] = localPackage{plan: p, pkg: pkg, file: files[n]}
+			return err
+		})
+	}
+	if err := g.Wait(); err != nil {
+		return nil, err
+	}
+	src.Progress.Emit(progress.Event{Task: task, Kind: progress.End, Done: int64(len(files)), Total: int64(len(files)), Bytes: plan.Bytes()})
+	return out, nil
+}
+
+func packageItems(plan *Plan, src Sources) ([]fetch.Item, error) {
 	clients := map[string]*http.Client{}
 	for _, r := range src.Repos {
 		c, err := r.Client(rpmmd.Options{})
@@ -63,35 +110,7 @@ func fetchPackages(ctx context.Context, plan *Plan, src Sources) ([]localPackage
 		algo, digest, _ := strings.Cut(p.Checksum, ":")
 		items[i] = fetch.Item{URLs: p.URLs, Checksum: fetch.Checksum{Algo: algo, Hex: digest}, Size: p.Size, Name: p.NEVRA(), Client: clients[p.Repo]}
 	}
-	files, err := fetch.Fetch(ctx, src.Cache, items, fetch.Options{Log: src.Log, Progress: src.Progress, Offline: src.Offline})
-	if err != nil {
-		return nil, err
-	}
-	policies, err := loadPolicies(ctx, plan, src)
-	if err != nil {
-		return nil, err
-	}
-	const task = "Checking packages"
-	src.Progress.Emit(progress.Event{Task: task, Kind: progress.Begin, Total: int64(len(files))})
-	out := make([]localPackage, len(files))
-	g, ctx := errgroup.WithContext(ctx)
-	g.SetLimit(verifyWorkers)
-	for i := range files {
-		g.Go(func() error {
-			if err := ctx.Err(); err != nil {
-				return err
-			}
-			p := plan.Packages[i]
-			pkg, err := verifyFile(files[i], p, policies[p.Repo])
-			out[i] = localPackage{plan: p, pkg: pkg, file: files[i]}
-			return err
-		})
-	}
-	if err := g.Wait(); err != nil {
-		return nil, err
-	}
-	src.Progress.Emit(progress.Event{Task: task, Kind: progress.End, Done: int64(len(files)), Total: int64(len(files)), Bytes: plan.Bytes()})
-	return out, nil
+	return items, nil
 }
 
 // policy says what is asked of the packages of one repository.
@@ -127,8 +146,13 @@ func verifyFile(f fetch.File, p PlannedPackage, pol policy) (*rpm.Package, error
 	if err != nil {
 		return nil, fmt.Errorf("package %s of repository %s: %w", p.NEVRA(), p.Repo, err)
 	}
-	if got := res.Package.NEVRA(); got.Name != p.Name || got.EVR.String() != p.EVR || got.Arch != p.Arch {
-		return nil, fmt.Errorf("package %s of repository %s: file %s holds %s instead", p.NEVRA(), p.Repo, f.Path(), got)
+	if !p.is(res.Package) {
+		return nil, fmt.Errorf("package %s of repository %s: file %s holds %s instead", p.NEVRA(), p.Repo, f.Path(), res.Package.NEVRA())
 	}
 	return res.Package, nil
+}
+
+func (p PlannedPackage) is(pkg *rpm.Package) bool {
+	got := pkg.NEVRA()
+	return got.Name == p.Name && got.EVR.String() == p.EVR && got.Arch == p.Arch
 }

@@ -227,6 +227,29 @@ func one(ctx context.Context, cache *fsx.Dir, item Item, o Options, t *tally) (F
 	return File{}, last
 }
 
+// Find gives the file of an item that need not be fetched, without reading it: one of
+// the cache, whose bytes were verified once, or a local one, whose bytes were not.
+func Find(cache *fsx.Dir, item Item) (f File, ok bool, err error) {
+	if _, err := item.Checksum.Hash(); err != nil {
+		return File{}, false, nil // which is for Fetch to say
+	}
+	if f, ok, err = cached(cache, item); err != nil || ok {
+		return f, ok, err
+	}
+	for _, u := range item.URLs {
+		p, local, err := LocalPath(u)
+		if err != nil || !local {
+			return File{}, false, nil // the first one is what Fetch asks
+		}
+		st, err := os.Stat(p)
+		if err != nil || !st.Mode().IsRegular() || item.Size > 0 && st.Size() != item.Size {
+			continue
+		}
+		return File{Checksum: item.Checksum, Size: st.Size(), name: p}, true, nil
+	}
+	return File{}, false, nil
+}
+
 func from(ctx context.Context, cache *fsx.Dir, item Item, u string, o Options, t *tally) (File, error) {
 	if p, ok, err := LocalPath(u); err != nil {
 		return File{}, err

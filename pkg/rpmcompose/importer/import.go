@@ -74,7 +74,8 @@ func quoteRef(s string) string {
 }
 
 // Cached finds the commit of a package that was imported before with the same
-// header and the same options.
+// header and the same options. Where RepodataChecksum is given, the package's file
+// must have had that checksum.
 func Cached(repo *ostree.Repo, pkg *rpm.Package, o Options) (Result, bool, error) {
 	ref := Ref(pkg.NEVRA())
 	csum, err := repo.Resolve(ref)
@@ -89,7 +90,11 @@ func Cached(repo *ostree.Repo, pkg *rpm.Package, o Options) (Result, bool, error
 		return Result{}, false, fmt.Errorf("look up %s: %w", ref, err)
 	}
 	want, have := metadata(pkg, o, nil), commit.Metadata
-	for _, key := range []string{keyHeaderSHA256, keyNoDocs, keyLangs, keyIMA, keyVersion} {
+	keys := []string{keyHeaderSHA256, keyNoDocs, keyLangs, keyIMA, keyVersion}
+	if o.RepodataChecksum != "" {
+		keys = append(keys, keyRepodata)
+	}
+	for _, key := range keys {
 		a, _ := want.Get(key)
 		b, _ := have.Get(key)
 		if a.Type() != b.Type() || !bytes.Equal(a.Bytes(), b.Bytes()) {
