@@ -84,7 +84,7 @@ func (a *app) depsolve(ctx context.Context, specs []string, f depsolveFlags) err
 		Modules: rpmmd.ModuleChoice{Enable: f.modules, Disable: f.noModules, Platform: f.platform},
 	}, src)
 	if err != nil {
-		return a.depsolveFailed(err, f.json)
+		return a.depsolveFailed(explainOffline(err), f.json)
 	}
 	if f.json {
 		return a.printJSON(res)

@@ -24,7 +24,7 @@ type extensionsFlags struct {
 	arch                  string
 	variables             map[string]string
 	touchIfChanged        string
-	json                  bool
+	json, offline         bool
 }
 
 func (a *app) extensionsCmd() *cobra.Command {
@@ -60,6 +60,7 @@ files beside the treefile. The tree is the commit on the treefile's ref, or anot
 	fl.StringVar(&f.arch, "arch", "x86_64", "architecture of the tree")
 	fl.StringToStringVar(&f.variables, "variable", nil, "NAME=VALUE for the treefile's ${NAME} and conditions")
 	fl.StringVar(&f.touchIfChanged, "touch-if-changed", "", "file to touch when the folder was changed")
+	fl.BoolVar(&f.offline, "offline", false, "use no network: metadata as the last run left it, packages from the cache")
 	fl.BoolVar(&f.json, "json", false, "print extensions.json")
 	_ = cmd.MarkFlagRequired("output-dir")
 	cmd.MarkFlagsMutuallyExclusive("repo", "rootfs")
@@ -90,10 +91,10 @@ func (a *app) extensions(ctx context.Context, tree, list string, f extensionsFla
 		return err
 	}
 	defer cache.Close()
-	src := rpmcompose.Sources{Repos: repos, Cache: cache, Progress: a.Progress(), Log: a.Log()}
+	src := rpmcompose.Sources{Repos: repos, Cache: cache, Progress: a.Progress(), Log: a.Log(), Offline: f.offline}
 	plan, err := rpmcompose.ResolveExtensions(ctx, manifest, x, base, src)
 	if err != nil {
-		return err
+		return explainOffline(err)
 	}
 	if err := os.MkdirAll(f.output, 0o755); err != nil {
 		return fmt.Errorf("make folder of extensions: %w", err)
@@ -105,7 +106,7 @@ func (a *app) extensions(ctx context.Context, tree, list string, f extensionsFla
 	defer dst.Close()
 	changed, err := plan.Write(ctx, src, dst)
 	if err != nil {
-		return err
+		return explainOffline(err)
 	}
 	if changed && f.touchIfChanged != "" {
 		if err := os.WriteFile(f.touchIfChanged, nil, 0o644); err != nil {

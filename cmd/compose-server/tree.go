@@ -22,6 +22,7 @@ import (
 	"github.com/hostctl/hostctl/internal/ui"
 	"github.com/hostctl/hostctl/pkg/ostree"
 	"github.com/hostctl/hostctl/pkg/rpmcompose"
+	"github.com/hostctl/hostctl/pkg/rpmcompose/fetch"
 	"github.com/hostctl/hostctl/pkg/rpmcompose/rpmmd"
 	"github.com/hostctl/hostctl/pkg/rpmcompose/scripts"
 	"github.com/hostctl/hostctl/pkg/rpmcompose/treefile"
@@ -31,6 +32,7 @@ import (
 type treeFlags struct {
 	repo, cache, arch           string
 	force, dryRun, noParent     bool
+	offline                     bool
 	unchanged77                 bool
 	version                     string
 	metadata                    []string
@@ -64,7 +66,8 @@ SOURCE_DATE_EPOCH (seconds since 1970) of the environment.
 The output of every scriptlet is in the folder "scriptlets" of the cache, in a
 file for each package. The table at the end says how long each step took.`,
 		Example: `  compose-server tree treefile.toml --repo /srv/repo
-  compose-server tree treefile.toml --repo /srv/repo --dry-run`,
+  compose-server tree treefile.toml --repo /srv/repo --dry-run
+  compose-server tree treefile.toml --repo /srv/repo --offline`,
 		Args: cli.OneArg("one treefile"),
 		RunE: func(cmd *cobra.Command, args []string) error { return a.tree(cmd.Context(), args[0], f) },
 	}
@@ -74,6 +77,7 @@ file for each package. The table at the end says how long each step took.`,
 	fl.StringVar(&f.arch, "arch", "x86_64", "architecture to compose for")
 	fl.BoolVar(&f.force, "force-nocache", false, "compose even if nothing changed")
 	fl.BoolVar(&f.dryRun, "dry-run", false, "print the packages and stop")
+	fl.BoolVar(&f.offline, "offline", false, "use no network: metadata as the last run left it, packages from the cache")
 	fl.BoolVar(&f.noParent, "no-parent", false, "commit without a parent")
 	fl.BoolVar(&f.unchanged77, "unchanged-exit-77", false, "exit with 77 when nothing changed")
 	fl.StringVar(&f.version, "version", "", "version of the commit (default: from automatic-version-prefix)")
@@ -133,10 +137,10 @@ func (a *app) tree(ctx context.Context, name string, f treeFlags) error {
 		return fmt.Errorf("another compose uses this cache: %w", err)
 	}
 	defer lock.Unlock()
-	src := rpmcompose.Sources{Repos: repos, Cache: cache, Lock: locks, Progress: a.Progress(), Log: a.Log()}
+	src := rpmcompose.Sources{Repos: repos, Cache: cache, Lock: locks, Progress: a.Progress(), Log: a.Log(), Offline: f.offline}
 	plan, err := rpmcompose.Resolve(ctx, manifest, src)
 	if err != nil {
-		return err
+		return explainOffline(err)
 	}
 	if err := a.writeLockfile(f.lockTo, plan); err != nil {
 		return err
@@ -175,7 +179,7 @@ func (a *app) tree(ctx context.Context, name string, f treeFlags) error {
 		return nil
 	}
 	if err != nil {
-		return err
+		return explainOffline(err)
 	}
 	a.printResult(plan, res, time.Since(start))
 	boms, err := writeSBOMs(ctx, repo, res.Commit, f.sbomDir)
@@ -183,6 +187,14 @@ func (a *app) tree(ctx context.Context, name string, f treeFlags) error {
 		return err
 	}
 	return writeResults(f, repo, plan, res, boms)
+}
+
+// explainOffline says what to do where the cache lacks a file.
+func explainOffline(err error) error {
+	if errors.Is(err, fetch.ErrOffline) {
+		return fmt.Errorf("%w; run once without --offline, with the same --cachedir", err)
+	}
+	return err
 }
 
 // maxRulesFile bounds a file of rules for scriptlets.

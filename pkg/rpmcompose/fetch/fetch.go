@@ -19,6 +19,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -177,6 +178,11 @@ func NewClient() *http.Client {
 // An error names the item and wraps [ErrChecksum], [ErrNotFound], [ErrBadURL] or the cause.
 func Fetch(ctx context.Context, cache *fsx.Dir, items []Item, o Options) ([]File, error) {
 	o = o.withDefaults()
+	if o.Offline {
+		if err := allHere(cache, items); err != nil {
+			return nil, err
+		}
+	}
 	files := make([]File, len(items))
 	tally := newTally(items, o.Progress)
 	tally.begin()
@@ -195,6 +201,32 @@ func Fetch(ctx context.Context, cache *fsx.Dir, items []Item, o Options) ([]File
 		})
 	}
 	return files, g.Wait()
+}
+
+// maxNamed bounds the files that an error names.
+const maxNamed = 10
+
+// allHere tells all at once what an offline run lacks.
+func allHere(cache *fsx.Dir, items []Item) error {
+	var lacking []string
+	for _, item := range items {
+		_, ok, err := cached(cache, item)
+		if err != nil {
+			return fmt.Errorf("fetch %s: %w", item.name(), err)
+		}
+		local := slices.ContainsFunc(item.URLs, func(u string) bool { _, ok, err := LocalPath(u); return ok || err != nil })
+		if !ok && !local && len(item.URLs) > 0 {
+			lacking = append(lacking, item.name())
+		}
+	}
+	if len(lacking) == 0 {
+		return nil
+	}
+	names := strings.Join(lacking[:min(len(lacking), maxNamed)], ", ")
+	if more := len(lacking) - maxNamed; more > 0 {
+		names += fmt.Sprintf(" and %d more", more)
+	}
+	return fmt.Errorf("fetch %s: not in the cache: %w", names, ErrOffline)
 }
 
 // one brings one item: from the cache, in place, or by download.

@@ -355,3 +355,21 @@ func TestGetIsBounded(t *testing.T) {
 		t.Errorf("%d bytes, %v", len(data), err)
 	}
 }
+
+// An offline run names all that it lacks, within reason, and nothing that is local.
+func TestOfflineNamesAll(t *testing.T) {
+	t.Parallel()
+	cache := testutil.OpenDir(t, t.TempDir())
+	var items []Item
+	for i := range 12 {
+		items = append(items, Item{URLs: []string{"http://h.invalid/x"}, Name: fmt.Sprint("p", i), Checksum: Checksum{Algo: "sha1", Hex: strings.Repeat("0", 40)}})
+	}
+	items[3].URLs = []string{"/nowhere"}
+	_, err := Fetch(t.Context(), cache, items, Options{Offline: true})
+	if want := "fetch p0, p1, p2, p4, p5, p6, p7, p8, p9, p10 and 1 more: not in the cache: "; !errors.Is(err, ErrOffline) || !strings.HasPrefix(err.Error(), want) {
+		t.Errorf("%v, want %s", err, want)
+	}
+	if _, err := Fetch(t.Context(), cache, items[3:4], Options{Offline: true}); !errors.Is(err, ErrNotFound) {
+		t.Errorf("a local file: %v", err)
+	}
+}
