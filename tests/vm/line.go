@@ -189,27 +189,32 @@ type Result struct {
 // Run runs a command in the guest. A command that ran and failed is no error;
 // one that could not be started, or was cut off, is.
 func (v *VM) Run(ctx context.Context, c proto.Command) (Result, error) {
+	var out, errOut bytes.Buffer
+	code, err := v.Stream(ctx, c, &out, &errOut)
+	return Result{Stdout: out.Bytes(), Stderr: errOut.Bytes(), Code: code}, err
+}
+
+// Stream is Run that passes on what the command prints as it comes.
+func (v *VM) Stream(ctx context.Context, c proto.Command, stdout, stderr io.Writer) (code int, err error) {
 	l, err := v.current()
 	if err != nil {
-		return Result{}, err
+		return 0, err
 	}
 	start := time.Now()
 	_, answers, done, err := l.request(proto.Run, c)
 	if err != nil {
-		return Result{}, fmt.Errorf("run %q: %w", c.Argv, err)
+		return 0, fmt.Errorf("run %q: %w", c.Argv, err)
 	}
 	defer done()
-	var out, errOut bytes.Buffer
-	st, err := l.collect(ctx, answers, &out, &errOut)
-	res := Result{Stdout: out.Bytes(), Stderr: errOut.Bytes(), Code: st.Code}
+	st, err := l.collect(ctx, answers, stdout, stderr)
 	if err == nil && st.Error != "" {
 		err = errors.New(st.Error)
 	}
 	if err != nil {
-		return res, fmt.Errorf("run %q: %w", c.Argv, err)
+		return st.Code, fmt.Errorf("run %q: %w", c.Argv, err)
 	}
-	v.cfg.Logf("ran %.200q: code %d, %.1f s", c.Argv, res.Code, time.Since(start).Seconds())
-	return res, nil
+	v.cfg.Logf("ran %.200q: code %d, %.1f s", c.Argv, st.Code, time.Since(start).Seconds())
+	return st.Code, nil
 }
 
 // Sh runs a shell script in the guest and returns what it printed; a script

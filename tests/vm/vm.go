@@ -69,7 +69,7 @@ type Config struct {
 }
 
 // VM is one machine. Its methods are not for several goroutines at once, but
-// for Run and what is built on it.
+// for Run, Stream and what is built on them.
 type VM struct {
 	cfg      Config
 	dir      string // overlay, sockets, logs
