@@ -113,6 +113,17 @@ func (l *Lab) install(ctx context.Context, sysroot, url, rev string) error {
 	return l.Run(ctx, argv...)
 }
 
+// kind tells machines apart that are made beside each other.
+func (l *Lab) kind() string {
+	s := ""
+	for _, part := range []string{l.Boot, l.RootFS} {
+		if part != "" {
+			s += "-" + part
+		}
+	}
+	return s
+}
+
 // Image makes a disk image with the first commit and the harness's agent in it.
 func (l *Lab) Image(ctx context.Context) (image string, tools vm.Tools, err error) {
 	return l.ImageOf(ctx, l.Ref+"^")
@@ -120,13 +131,14 @@ func (l *Lab) Image(ctx context.Context) (image string, tools vm.Tools, err erro
 
 // ImageOf is Image with another revision.
 func (l *Lab) ImageOf(ctx context.Context, rev string) (image string, tools vm.Tools, err error) {
-	sysroot := filepath.Join(l.Dir, "sysroot")
+	name := "sysroot" + l.kind()
+	sysroot := filepath.Join(l.Dir, name)
 	dir, err := fsx.OpenDir(l.Dir)
 	if err != nil {
 		return "", tools, err
 	}
 	defer dir.Close()
-	if err := dir.RemoveAll("sysroot"); err != nil {
+	if err := dir.RemoveAll(name); err != nil {
 		return "", tools, err
 	}
 	if err := l.leadToMenu(sysroot); err != nil {
@@ -138,7 +150,7 @@ func (l *Lab) ImageOf(ctx context.Context, rev string) (image string, tools vm.T
 	if tools, err = vm.BuildTools(ctx, filepath.Join(l.Dir, "vm")); err != nil {
 		return "", tools, err
 	}
-	root, err := dir.OpenDir("sysroot")
+	root, err := dir.OpenDir(name)
 	if err != nil {
 		return "", tools, err
 	}
@@ -146,10 +158,10 @@ func (l *Lab) ImageOf(ctx context.Context, rev string) (image string, tools vm.T
 	if err := vm.AddAgent(root, Stateroot, tools); err != nil {
 		return "", tools, err
 	}
-	image = filepath.Join(l.Dir, "disk.img")
+	image = filepath.Join(l.Dir, "disk"+l.kind()+".img")
 	argv := append([]string{l.ComposeServer(), "image", "--sysroot", sysroot, "--output", image}, l.bootArgs()...)
 	if err = l.Run(ctx, argv...); err == nil {
 		err = l.convert(ctx, image, sysroot)
 	}
-	return image, tools, errors.Join(err, dir.RemoveAll("sysroot"))
+	return image, tools, errors.Join(err, dir.RemoveAll(name))
 }
