@@ -40,7 +40,24 @@ func (e kargEdits) empty() bool {
 type kargsFlags struct {
 	upgradeFlags
 	kargEdits
-	index int
+	index       int
+	source, set string
+	unset       bool
+}
+
+// owner is what the flags ask for in the name of a source; nil for nothing.
+func (f kargsFlags) owner(cmd *cobra.Command) (*deploy.OwnerKargs, error) {
+	set := cmd.Flags().Changed("set")
+	if !set && !f.unset {
+		return nil, nil
+	}
+	if f.source == "" {
+		return nil, ui.UsageError{Err: errors.New("--set and --unset need --source NAME")}
+	}
+	if !f.empty() {
+		return nil, ui.UsageError{Err: errors.New("--set and --unset do not go with other changes")}
+	}
+	return &deploy.OwnerKargs{Name: f.source, Kargs: bls.ParseKargs(f.set), Forget: f.unset}, nil
 }
 
 func (a *app) kargsCmd() *cobra.Command {
@@ -51,16 +68,24 @@ func (a *app) kargsCmd() *cobra.Command {
 		Long: `Without options show the kernel arguments of the deployment that boots next. With
 them make a new deployment of the same tree with other arguments: the old one
 stays for a rollback. Changes are done in this order: delete, replace, append,
-editor. Arguments that the tree brings in /usr/lib/bootc/kargs.d come and go with it.`,
+editor. Arguments that the tree brings in /usr/lib/bootc/kargs.d come and go with it.
+
+With --source a program has arguments of its own: --set replaces those that it set
+before, and no others. Upgrades carry them along, and bootc knows them, too.`,
 		Example: `  hostctl kargs --append=console=ttyS0 --delete=quiet
   hostctl kargs --replace=mitigations=off
-  hostctl kargs --replace=console=ttyS0=ttyS1`,
+  hostctl kargs --replace=console=ttyS0=ttyS1
+  hostctl kargs --source=tuned --set="isolcpus=1-3 nohz_full=1-3"`,
 		Args: cli.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			if f.empty() {
+			owner, err := f.owner(cmd)
+			if err != nil {
+				return err
+			}
+			if f.empty() && owner == nil {
 				return a.showKargs(cmd.Context(), f)
 			}
-			return a.changeKargs(cmd.Context(), f)
+			return a.changeKargs(cmd.Context(), f, owner)
 		},
 	}
 	f.add(cmd)
@@ -72,6 +97,10 @@ editor. Arguments that the tree brings in /usr/lib/bootc/kargs.d come and go wit
 	fl.StringArrayVar(&f.replaces, "replace", nil, "give an argument another value, `NAME=NEW` or NAME=OLD=NEW")
 	fl.BoolVar(&f.editor, "editor", false, "change the arguments in $VISUAL or $EDITOR")
 	fl.BoolVar(&f.proc, "import-proc-cmdline", false, "begin from the arguments of the running kernel")
+	fl.StringVar(&f.source, "source", "", "show the arguments that `NAME` set, or change them with --set or --unset")
+	fl.StringVar(&f.set, "set", "", "give the source these `ARGS` and no others")
+	fl.BoolVar(&f.unset, "unset", false, "forget the source and its arguments")
+	cmd.MarkFlagsMutuallyExclusive("set", "unset")
 	fl.IntVar(&f.index, "deploy-index", -1, "begin from the deployment with this `INDEX` in status, the first being 0")
 	return cmd
 }
@@ -82,6 +111,8 @@ type kargsReport struct {
 	Deployment string    `json:"deployment"` // CHECKSUM.SERIAL
 	Staged     bool      `json:"staged"`
 	Kargs      bls.Kargs `json:"kargs"`
+	// Sources are programs that set some of the arguments.
+	Sources []deploy.OwnerKargs `json:"sources,omitempty"`
 }
 
 func (a *app) showKargs(ctx context.Context, f kargsFlags) error {
@@ -96,19 +127,29 @@ func (a *app) showKargs(ctx context.Context, f kargsFlags) error {
 		}
 		d := st.Deployments[i]
 		if f.asJSON {
-			return a.printJSON(kargsReport{Index: i, Deployment: d.Name(), Staged: d.Staged, Kargs: d.Kargs})
+			return a.printJSON(kargsReport{Index: i, Deployment: d.Name(), Staged: d.Staged, Kargs: d.Kargs, Sources: d.Owners()})
 		}
-		fmt.Fprintln(a.Out, d.Kargs)
-		return nil
+		if f.source == "" {
+			fmt.Fprintln(a.Out, d.Kargs)
+			return nil
+		}
+		for _, o := range d.Owners() {
+			if o.Name == f.source {
+				fmt.Fprintln(a.Out, o.Kargs)
+				return nil
+			}
+		}
+		return fmt.Errorf("%w: none of %s is set by %q", errKarg, d.Name(), f.source)
 	})
 }
 
-func (a *app) changeKargs(ctx context.Context, f kargsFlags) error {
+func (a *app) changeKargs(ctx context.Context, f kargsFlags, owner *deploy.OwnerKargs) error {
 	o, err := a.upgradeOptions(f.upgradeFlags)
 	if err != nil {
 		return err
 	}
 	o.Kargs = func(k bls.Kargs) (bls.Kargs, error) { return f.apply(ctx, k) }
+	o.Owner = owner
 	var res upgrade.Result
 	err = a.withSysroot(true, func(s *deploy.Sysroot) (err error) {
 		res, err = upgrade.SetKargs(ctx, s, f.index, o)

@@ -3,9 +3,12 @@
 package main
 
 import (
+	"encoding/json"
 	"errors"
+	"slices"
 	"testing"
 
+	"github.com/hostctl/hostctl/internal/testutil"
 	"github.com/hostctl/hostctl/pkg/bootloader/bls"
 )
 
@@ -52,4 +55,48 @@ func TestEditedKargs(t *testing.T) {
 	if _, err := editedKargs("\n# a\n"); !errors.Is(err, errKarg) {
 		t.Error(err)
 	}
+}
+
+// TestKargsSources: what a program set is replaced as a whole, and the rest stays; both
+// survive upgrades and changes by libostree.
+func TestKargsSources(t *testing.T) {
+	t.Parallel()
+	root := host(t)
+	expect := func(want string, sources ...string) {
+		t.Helper()
+		var rep kargsReport
+		testutil.Must(t, json.Unmarshal([]byte(call(t, root, 0, "kargs", "--json")), &rep))
+		var got []string
+		for _, s := range rep.Sources {
+			got = append(got, s.Name+": "+s.Kargs.String())
+		}
+		if rep.Kargs.String() != want || !slices.Equal(got, sources) {
+			t.Fatalf("%s %q, want %s %q", rep.Kargs, got, want, sources)
+		}
+	}
+	call(t, root, 0, "kargs", "--source=tuned", "--set=nohz=full isolcpus=1-3")
+	expect("root=LABEL=x quiet nohz=full isolcpus=1-3", "tuned: nohz=full isolcpus=1-3")
+	call(t, root, 0, "kargs", "--source=gpu", "--set=vfio")
+	call(t, root, 0, "kargs", "--append=mine", "--delete=quiet")
+	call(t, root, 77, "kargs", "--source=tuned", "--set=nohz=full isolcpus=1-3", "--unchanged-exit-77")
+	release(t, root, "2", nil)
+	call(t, root, 0, "upgrade")
+	expect("root=LABEL=x nohz=full isolcpus=1-3 vfio mine", "gpu: vfio", "tuned: nohz=full isolcpus=1-3")
+	call(t, root, 0, "kargs", "--source=tuned", "--set=nohz=off")
+	if out := call(t, root, 0, "kargs", "--source=tuned"); out != "nohz=off\n" {
+		t.Error(out)
+	}
+	call(t, root, 0, "kargs", "--source=gpu", "--set=")
+	expect("root=LABEL=x mine nohz=off", "gpu: ", "tuned: nohz=off")
+	testutil.Run(t, "ostree", "admin", "undeploy", "--sysroot="+root, "1") // writes the menu anew
+	expect("root=LABEL=x mine nohz=off", "gpu: ", "tuned: nohz=off")
+	call(t, root, 0, "kargs", "--source=gpu", "--unset")
+	call(t, root, 77, "kargs", "--source=gpu", "--unset", "--unchanged-exit-77")
+	call(t, root, 0, "kargs", "--source=tuned", "--unset")
+	expect("root=LABEL=x mine")
+	call(t, root, 1, "kargs", "--source=tuned")
+	call(t, root, 2, "kargs", "--set=x")
+	call(t, root, 2, "kargs", "--source=x", "--set=x", "--append=y")
+	call(t, root, 1, "kargs", "--source=x y", "--set=x")
+	call(t, root, 1, "kargs", "--source=x", "--set=ostree=/x")
 }

@@ -37,6 +37,10 @@ type Request struct {
 	// Kargs, and the reverse is put in, unless NoImageKargs is set.
 	KargsFrom    *Deployment
 	NoImageKargs bool
+	// Owner, where not nil, replaces the arguments of one owner; those of the others, and
+	// what they own, are carried over from where Kargs come from.
+	Owner *OwnerKargs
+	keys  []bls.Field // of the boot entry, once resolved
 	// Overlays are checksums from AddOverlayInitrd, in load order. They are not
 	// carried over from Merge.
 	Overlays []string
@@ -119,6 +123,9 @@ func (s *Sysroot) resolveRequest(ctx context.Context, req *Request) (merge *Depl
 			return nil, err
 		}
 	}
+	if err := req.applyOwner(); err != nil {
+		return nil, err
+	}
 	return merge, checkKargs(req.Kargs)
 }
 
@@ -142,9 +149,7 @@ func (s *Sysroot) prepare(ctx context.Context, req Request) (Deployment, error) 
 	if d.Kargs == nil {
 		d.Kargs = bls.Kargs{}
 	}
-	if req.Merge != nil {
-		d.extra = req.Merge.extra
-	}
+	d.extra = req.keys
 	d.overlays = req.Overlays
 	// libostree makes a stateroot without it.
 	err := s.dir.MkdirAll(deployDir(d.Stateroot), 0o755)

@@ -148,12 +148,8 @@ func writeField(b *strings.Builder, f Field) error {
 	if !utf8.ValidString(f.Value) || strings.IndexFunc(f.Value, isControl) >= 0 || strings.Trim(f.Value, " \t") != f.Value {
 		return fmt.Errorf("%w: value of %s: %q", ErrInvalid, f.Key, f.Value)
 	}
-	b.WriteString(f.Key)
-	if f.Value != "" {
-		b.WriteByte(' ')
-		b.WriteString(f.Value)
-	}
-	b.WriteByte('\n')
+	// Without the space libostree drops a key that has no value.
+	b.WriteString(f.Key + " " + f.Value + "\n")
 	return nil
 }
 

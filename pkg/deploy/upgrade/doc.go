@@ -51,6 +51,8 @@ type Options struct {
 	EtcReplace   []string
 	// Kargs changes the kernel arguments; nil leaves them.
 	Kargs func(bls.Kargs) (bls.Kargs, error)
+	// Owner replaces the kernel arguments of one owner, see deploy.Request; nil leaves them.
+	Owner *deploy.OwnerKargs
 	// Keep and KeepDays say how many deployments to keep, and for how long, see
 	// deploy.Settings; 0 means what the settings say.
 	Keep, KeepDays int

@@ -10,7 +10,7 @@ import (
 )
 
 // SetKargs makes a deployment of the same commit with the kernel arguments that
-// Options.Kargs gives, so that the old ones stay for a rollback. index says in
+// Options.Kargs and Options.Owner give, so that the old ones stay for a rollback. index says in
 // State.Deployments what to begin from; -1 means the deployment that is to boot
 // next. Where nothing changes Result.Unchanged is set.
 func SetKargs(ctx context.Context, s *deploy.Sysroot, index int, o Options) (Result, error) {

@@ -279,7 +279,11 @@ func (j *job) apply(ctx context.Context, l *deploy.Locked, commit ostree.Checksu
 			return err
 		}
 	}
-	if j.res.Unchanged && req.Kargs.String() == j.from.Kargs.String() {
+	sameOwner := j.o.Owner == nil || !j.o.Owner.Changes(j.from)
+	if !sameOwner {
+		req.Owner = j.o.Owner
+	}
+	if j.res.Unchanged && sameOwner && req.Kargs.String() == j.from.Kargs.String() {
 		return errors.Join(j.settleStaged(ctx, l, req), j.follow(ctx, l))
 	}
 	j.res.Unchanged = false
