@@ -30,23 +30,23 @@ func TestSyslinuxConfig(t *testing.T) {
 		"old ones": {"TIMEOUT 5\nDEFAULT Old (ostree:0)\nLABEL Old (ostree:0)\n\tKERNEL /boot/ostree/x/v\n\tAPPEND y\nLABEL Older\n\tKERNEL /ostree/x/v\n",
 			"TIMEOUT 5\n\nDEFAULT New (ostree:0)\n" + ours},
 	} {
-		got, err := syslinuxConfig(c.old, entries)
+		got, err := syslinuxConfig(c.old, Menu{Entries: entries}, 0)
 		if err != nil {
 			t.Fatal(err)
 		}
 		if d := cmp.Diff(c.want, string(got)); d != "" {
 			t.Errorf("%s: %s", name, d)
 		}
-		again, err := syslinuxConfig(string(got), entries)
+		again, err := syslinuxConfig(string(got), Menu{Entries: entries}, 0)
 		if err != nil || len(again) != len(got) {
 			t.Errorf("%s: written again: %v\n%s", name, err, again)
 		}
 	}
-	if _, err := syslinuxConfig("LABEL x\n\tAPPEND y\n", nil); err == nil {
+	if _, err := syslinuxConfig("LABEL x\n\tAPPEND y\n", Menu{}, 0); err == nil {
 		t.Error("a label without kernel passed")
 	}
 	entries[0].Options = "a\nKERNEL /evil"
-	if _, err := syslinuxConfig("", entries); !errors.Is(err, bls.ErrInvalid) {
+	if _, err := syslinuxConfig("", Menu{Entries: entries}, 0); !errors.Is(err, bls.ErrInvalid) {
 		t.Error(err)
 	}
 }
@@ -55,7 +55,7 @@ func FuzzSyslinuxConfig(f *testing.F) {
 	f.Add("TIMEOUT 5\nDEFAULT m\nLABEL m\n\tKERNEL /m\nLABEL o (ostree:0)\n\tKERNEL /ostree/x\n")
 	entries := []Entry{{Name: "ostree-1.conf", Entry: bls.Entry{Title: "T (ostree:0)", Linux: "/ostree/v"}}}
 	f.Fuzz(func(t *testing.T, old string) {
-		got, err := syslinuxConfig(old, entries)
+		got, err := syslinuxConfig(old, Menu{Entries: entries}, 0)
 		if err != nil {
 			return
 		}

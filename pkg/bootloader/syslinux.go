@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"io/fs"
 	"path"
+	"strconv"
 	"strings"
 
 	"github.com/hostctl/hostctl/internal/fsx"
@@ -27,7 +28,7 @@ func (syslinux) Probe(_ context.Context, boot *fsx.Dir) (bool, error) {
 	return boot.Exists(syslinuxStub)
 }
 
-func (syslinux) Prepare(_ context.Context, boot *fsx.Dir, m Menu) error {
+func (s syslinux) Prepare(_ context.Context, boot *fsx.Dir, m Menu) error {
 	st, err := boot.Lstat(syslinuxStub)
 	if err != nil {
 		return fmt.Errorf("read SYSLINUX configuration: %w", err)
@@ -39,7 +40,9 @@ func (syslinux) Prepare(_ context.Context, boot *fsx.Dir, m Menu) error {
 	if err != nil {
 		return fmt.Errorf("read SYSLINUX configuration: %w", err)
 	}
+	var stub []byte
 	if !st.IsSymlink() {
+		stub = old
 		// A file of its own never changes; what it includes is the menu so far.
 		if !bytes.Contains(old, []byte("loader/syslinux.cfg")) {
 			return fmt.Errorf("/boot/%s: %w", syslinuxStub, ErrForeignConfig)
@@ -48,23 +51,26 @@ func (syslinux) Prepare(_ context.Context, boot *fsx.Dir, m Menu) error {
 			return fmt.Errorf("read SYSLINUX configuration: %w", err)
 		}
 	}
-	data, err := syslinuxConfig(string(old), m.Entries)
+	trial, err := s.nextTrial(boot, m, stub, old)
+	if err != nil {
+		return fmt.Errorf("prepare trial: %w", err)
+	}
+	data, err := syslinuxConfig(string(old), m, trial)
 	if err != nil {
 		return err
 	}
 	return boot.WriteFile(path.Join(LoaderDir(m.Version), "syslinux.cfg"), data, 0o644)
 }
 
-func (syslinux) Finish(context.Context, *fsx.Dir, Menu) error { return nil }
-
 // syslinuxConfig replaces the labels of ostree kernels in a configuration by
-// those of the entries. A DEFAULT that names another label stays.
-func syslinuxConfig(old string, entries []Entry) ([]byte, error) {
+// those of the entries. A DEFAULT that names another label stays. trial is the
+// number of the first entry's trial, 0 for none.
+func syslinuxConfig(old string, m Menu, trial int) ([]byte, error) {
 	lines, ownDefault, err := foreignSyslinux(strings.Split(old, "\n"))
 	if err != nil {
 		return nil, err
 	}
-	for i, e := range entries {
+	for i, e := range m.Entries {
 		if !e.isOSTree() {
 			continue
 		}
@@ -74,13 +80,24 @@ func syslinuxConfig(old string, entries []Entry) ([]byte, error) {
 		if i == 0 && !ownDefault {
 			lines = append(lines, "DEFAULT "+e.title())
 		}
-		lines = append(lines, syslinuxLabel(e)...)
+		if trial > 0 && e.id() == m.fallback() {
+			name := fallbackLabel + strconv.Itoa(trial)
+			lines = append(lines, "DEFAULT "+name)
+			lines = append(lines, syslinuxLabel(e, name, "\tMENU LABEL "+e.title())...)
+			continue
+		}
+		lines = append(lines, syslinuxLabel(e, e.title())...)
+	}
+	if trial > 0 {
+		e := m.Entries[0]
+		e.Options = strings.TrimSpace(e.Options + " " + strings.Join(TrialKargs(), " "))
+		lines = append(lines, syslinuxLabel(e, trialLabel+strconv.Itoa(trial), "\tMENU HIDE")...)
 	}
 	return joinLines(lines), nil
 }
 
-func syslinuxLabel(e Entry) []string {
-	lines := []string{"LABEL " + e.title(), "\tKERNEL " + bootPath(e.Linux)}
+func syslinuxLabel(e Entry, name string, more ...string) []string {
+	lines := append([]string{"LABEL " + name, "\tKERNEL " + bootPath(e.Linux)}, more...)
 	if len(e.Initrd) > 0 {
 		var list []string
 		for _, i := range e.Initrd {
@@ -113,6 +130,7 @@ func foreignSyslinux(lines []string) (kept []string, ownDefault bool, err error)
 			}
 			ownDefault = true
 			kept = append(kept, line)
+		case strings.HasPrefix(line, endedDefault):
 		case strings.HasPrefix(line, "LABEL "):
 			kernel := ""
 			for n < len(lines) && strings.HasPrefix(lines[n], "\t") {

@@ -21,6 +21,14 @@ type Trier interface {
 // MaxTries bounds Menu.Tries.
 const MaxTries = 9
 
+// TryLimit is how often the boot loader boots an entry on trial at most.
+func TryLimit(t Trier) int {
+	if l, ok := t.(interface{ tryLimit() int }); ok {
+		return l.tryLimit()
+	}
+	return MaxTries
+}
+
 // TrialKargs are the kernel arguments that the entry on trial gets beside its
 // own, at the end, bls.TrialMark first: whatever would stop and wait for somebody
 // restarts instead, so that the next try or the entry before comes by itself.

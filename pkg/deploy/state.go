@@ -41,6 +41,7 @@ type State struct {
 	Blocked []Blocked `json:"blocked,omitempty"`
 
 	good      []string // FullName of what booted well, the latest first
+	tryLimit  int      // bootloader.TryLimit; 0: not known
 	foreign   []bootloader.Entry
 	hasLoader bool // /boot/loader exists
 }

@@ -107,6 +107,7 @@ func (s *Sysroot) loadTrial(ctx context.Context, st *State) error {
 	var left, done int
 	var counting bool
 	if trier != nil {
+		st.tryLimit = bootloader.TryLimit(trier)
 		left, done, counting, err = trier.Tries(ctx, s.boot)
 	}
 	own := rec.trial != nil && rec.trial.Deployment == def.FullName()
@@ -166,8 +167,9 @@ func (s *Sysroot) planTries(ctx context.Context, st State, order []Deployment) (
 }
 
 // Tries resolves how often a deployment of commit is to be tried: want, or where
-// that is 0 what is configured; a negative number means no trial. What booted
-// well here before is on no trial, nor is what nothing could follow.
+// that is 0 what is configured, but no more often than the boot loader can; a
+// negative number means no trial. What booted well here before is on no trial, nor
+// is what nothing could follow.
 func (s *Sysroot) Tries(st State, commit ostree.Checksum, want int) (int, error) {
 	if want == 0 {
 		n, err := s.repo.Config().IntOr("hostctl", "boot-tries", DefaultTries)
@@ -181,6 +183,9 @@ func (s *Sysroot) Tries(st State, commit ostree.Checksum, want int) (int, error)
 	}
 	if want < 0 || st.KnownGood(commit) || len(st.Written()) == 0 {
 		return 0, nil
+	}
+	if st.tryLimit > 0 {
+		want = min(want, st.tryLimit)
 	}
 	return min(want, bootloader.MaxTries), nil
 }

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/hostctl/hostctl/internal/failpoint"
+	"github.com/hostctl/hostctl/pkg/bootloader"
 )
 
 // BootVerdict is what a boot says about the default deployment.
@@ -72,10 +73,22 @@ func (l *Locked) SettleBoot(ctx context.Context) (BootPlan, error) {
 		return BootPlan{}, err
 	}
 	p := PlanBoot(st)
-	if p.Verdict != BootFellBack {
-		return p, nil
+	switch {
+	case p.Verdict == BootFellBack:
+		return p, l.leave(ctx, p)
+	case p.Verdict == BootOrdinary && st.Trial != nil && st.Trial.Counting && st.Trial.Done == 0:
+		// A crash right behind the flip may have kept the trial from beginning.
+		return p, l.finishMenu(ctx, st.BootVersion)
 	}
-	return p, l.leave(ctx, p)
+	return p, nil
+}
+
+func (l *Locked) finishMenu(ctx context.Context, version int) error {
+	_, backend, err := l.s.backend(ctx)
+	if err != nil {
+		return err
+	}
+	return backend.Finish(ctx, l.s.boot, bootloader.Menu{Version: version})
 }
 
 // leave carries out a failed trial. Each step may be the last one before a crash:

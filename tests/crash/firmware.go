@@ -312,34 +312,6 @@ func grubWords(line string) []string {
 	return out
 }
 
-// extlinuxBoot follows EXTLINUX: the label that DEFAULT names.
-func extlinuxBoot(v volume) (booted, error) {
-	data, err := v.file("syslinux/syslinux.cfg")
-	if err != nil {
-		return booted{}, err
-	}
-	label, want := "", ""
-	var kernel, options string
-	var initrds []string
-	for line := range strings.SplitSeq(string(data), "\n") {
-		key, value, _ := strings.Cut(strings.TrimSpace(line), " ")
-		switch {
-		case key == "DEFAULT":
-			want = value
-		case key == "LABEL":
-			label = value
-		case label == "" || label != want:
-		case key == "KERNEL":
-			kernel = value
-		case key == "INITRD":
-			initrds = strings.Split(value, ",")
-		case key == "APPEND":
-			options = value
-		}
-	}
-	return load(v, kernel, initrds, options)
-}
-
 // ubootBoot follows a U-Boot script that imports uEnv.txt.
 func ubootBoot(v volume) (booted, error) {
 	data, err := v.file("loader/uEnv.txt")

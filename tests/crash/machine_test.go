@@ -63,6 +63,7 @@ func loaders() []loader {
 		{name: "none", kind: bootloader.None, firmware: blsReader},
 		{name: "grub2", kind: bootloader.GRUB2, files: map[string]string{"grub2/grub.cfg": "source /loader/grub.cfg\n"}, firmware: grubBoot},
 		{name: "syslinux", kind: bootloader.Syslinux, links: map[string]string{"syslinux/syslinux.cfg": "../loader/syslinux.cfg"}, firmware: extlinuxBoot},
+		extlinuxLoader(),
 		{name: "uboot", kind: bootloader.UBoot, firmware: ubootBoot, initrds: 1},
 		{name: "systemd-boot", kind: bootloader.SystemdBoot, fat: true, firmware: systemdBoot,
 			files: map[string]string{"loader/loader.conf": "timeout 3\neditor no\n", "loader/entries/another.conf": foreign, "other/vmlinuz": otherKernel}},
@@ -73,6 +74,12 @@ func loaders() []loader {
 		{name: "grub2 on FAT", kind: bootloader.GRUB2, fat: true, firmware: grubBoot,
 			files: map[string]string{"grub2/grub.cfg": "source /loader/grub.cfg\n", "loader/entries/another.conf": foreign}},
 	}
+}
+
+// extlinuxLoader is EXTLINUX as its installer leaves it, which can make trials.
+func extlinuxLoader() loader {
+	return loader{name: "extlinux", kind: bootloader.Syslinux, firmware: extlinuxBoot, files: map[string]string{
+		"syslinux/syslinux.cfg": "UI menu.c32\nTIMEOUT 10\nINCLUDE /loader/syslinux.cfg\n", advFile: extlinuxFile()}}
 }
 
 // machine is a scratch system with its root filesystem and /boot.
@@ -197,8 +204,11 @@ func describe(l loader, b booted, version string) (string, error) {
 
 // runChange changes the machine at place: a version to upgrade to, or a verb.
 func runChange(ctx context.Context, place string, fat bool, change string, scratch bool) error {
-	if change == "binaries" {
+	switch change {
+	case "binaries":
 		return updateBinaries(ctx, place)
+	case "end trial":
+		return endTrial(ctx, place)
 	}
 	var dirs []*fsx.Dir
 	for _, name := range []string{rootFolder, bootFolder} {
@@ -235,8 +245,8 @@ func applyChange(ctx context.Context, l *deploy.Locked, change string) error {
 	switch verb, arg, _ := strings.Cut(change, " "); verb {
 	case "cleanup":
 		return nil
-	case "upgrade", "overlay":
-		return upgrade(ctx, l, st, verb == "overlay", arg)
+	case "upgrade", "overlay", "try":
+		return upgrade(ctx, l, st, verb, arg)
 	case "rollback":
 		_, err := l.Rollback(ctx)
 		return err
@@ -256,7 +266,7 @@ func applyChange(ctx context.Context, l *deploy.Locked, change string) error {
 	return err
 }
 
-func upgrade(ctx context.Context, l *deploy.Locked, st deploy.State, withOverlay bool, version string) error {
+func upgrade(ctx context.Context, l *deploy.Locked, st deploy.State, verb, version string) error {
 	sum, err := l.Sysroot().Repo().ReadRef("v" + version)
 	if err != nil {
 		return err
@@ -269,7 +279,7 @@ func upgrade(ctx context.Context, l *deploy.Locked, st deploy.State, withOverlay
 	} else {
 		req.Kargs = bls.Kargs{"root=x", "rw"}
 	}
-	if withOverlay {
+	if verb == "overlay" {
 		name, err := l.AddOverlayInitrd(ctx, strings.NewReader(overlay()))
 		if err != nil {
 			return err
@@ -279,6 +289,11 @@ func upgrade(ctx context.Context, l *deploy.Locked, st deploy.State, withOverlay
 	d, _, err := l.Deploy(ctx, req)
 	if err != nil {
 		return err
+	}
+	if verb == "try" {
+		if err := l.BeginTrial(ctx, d, 1); err != nil {
+			return err
+		}
 	}
 	_, err = l.Write(ctx, deploy.Retention{}.Order(st, d, mp))
 	return err

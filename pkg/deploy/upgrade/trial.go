@@ -29,6 +29,9 @@ func (j *job) tries(commit ostree.Checksum) (int, error) {
 		}
 		return 0, nil
 	}
+	if j.o.Tries > n {
+		j.res.Warnings = append(j.res.Warnings, fmt.Sprintf("tries: %d, not %d: this boot loader boots a new tree no more often on trial", n, j.o.Tries))
+	}
 	return n, nil
 }
 

@@ -8,6 +8,7 @@ import (
 	"testing"
 
 	"github.com/hostctl/hostctl/internal/testutil"
+	"github.com/hostctl/hostctl/pkg/bootloader"
 	"github.com/hostctl/hostctl/pkg/deploy"
 	"github.com/hostctl/hostctl/pkg/ostree"
 )
@@ -97,5 +98,18 @@ func TestTreeThatEndsNoTrial(t *testing.T) {
 	}
 	if st, err := h.s.Load(t.Context()); err != nil || st.Trial != nil {
 		t.Fatalf("%v %+v", err, st.Trial)
+	}
+}
+
+func TestTriesLimited(t *testing.T) {
+	t.Parallel()
+	srv := newServer(t)
+	srv.commit(ref, "1", 1)
+	h := newHost(t, srv)
+	srv.commit(ref, "2", 2)
+	res, err := Upgrade(t.Context(), h.s, Options{Tries: bootloader.MaxTries + 1})
+	testutil.Must(t, err)
+	if len(res.Warnings) != 1 || !strings.Contains(res.Warnings[0], "tries: 9, not 10: ") {
+		t.Errorf("%q", res.Warnings)
 	}
 }
