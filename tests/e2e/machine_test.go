@@ -120,7 +120,7 @@ func newMachineOf(t *testing.T, l *lab.Lab) *machine {
 		if t.Failed() {
 			t.Logf("console:\n%s", v.Console())
 		}
-		t.Logf("serial console: %s", filepath.Join(logs, "console.log"))
+		keptConsole(filepath.Join(logs, "console.log"))
 		v.Close()
 	})
 	m := &machine{VM: v, t: t, count: count}

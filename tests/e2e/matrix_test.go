@@ -71,6 +71,8 @@ func TestMatrix(t *testing.T) {
 }
 
 func matrixMachine(t *testing.T, boot string) {
+	c := newCases(t, boot)
+	c.begin("install")
 	m := newMachineOf(t, widerLab(t, boot, ""))
 	m.expect(bootedVersion, "1")
 	m.expect("test -d /sys/firmware/efi && echo uefi || echo bios", boot[:4])
@@ -79,6 +81,7 @@ func matrixMachine(t *testing.T, boot string) {
 	kernel := m.sh("uname -r")
 	m.sh("echo '# my line' >> /etc/testdistro.conf; echo precious > /var/lib/precious")
 
+	c.begin("upgrade, kernel arguments")
 	m.sh("hostctl upgrade 2>&1")
 	m.sh("hostctl kargs --append matrix.test=1") // of the staged deployment
 	m.reboot()
@@ -89,6 +92,7 @@ func matrixMachine(t *testing.T, boot string) {
 	m.expect("grep -o 'matrix.test=.' /proc/cmdline; tail -n1 /etc/testdistro.conf; cat /var/lib/precious", "matrix.test=1\n# my line\nprecious")
 	m.expect("systemctl --failed --no-legend | wc -l", "0")
 
+	c.begin("rollback")
 	m.sh("hostctl rollback")
 	m.reboot()
 	m.expect(bootedVersion, "1")
@@ -99,6 +103,7 @@ func matrixMachine(t *testing.T, boot string) {
 	if err := m.Shutdown(ctx); err != nil {
 		t.Error(err)
 	}
+	c.end()
 }
 
 func bootFilesystem(boot string) string {

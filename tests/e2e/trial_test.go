@@ -8,7 +8,6 @@ import (
 	"testing"
 
 	"github.com/hostctl/hostctl/internal/diskimage"
-	"github.com/hostctl/hostctl/tests/lab"
 )
 
 // settle waits until the boot under way was judged.
@@ -59,12 +58,11 @@ func TestTrial(t *testing.T) {
 	newMachine(t).trials(diskimage.BIOSGRUB)
 }
 
-// TestTrialMatrix is the same with the other boot loaders that count. EXTLINUX does
-// not: there only a health check that fails leads back.
+// TestTrialMatrix is the same with the other boot loaders.
 func TestTrialMatrix(t *testing.T) {
 	need(t, "matrix")
 	for _, boot := range layouts(t) {
-		if boot == lab.Extlinux || boot == string(diskimage.BIOSGRUB) {
+		if boot == string(diskimage.BIOSGRUB) {
 			continue
 		}
 		t.Run(boot, func(t *testing.T) { newMachineOf(t, widerLab(t, boot, "")).trials(diskimage.Boot(boot)) })
@@ -73,6 +71,8 @@ func TestTrialMatrix(t *testing.T) {
 
 func (m *machine) trials(boot diskimage.Boot) {
 	t := m.t
+	c := newCases(t, string(boot))
+	c.begin("install, a good boot")
 	m.expect(bootedVersion, "1")
 	m.settle()
 	m.expect("hostctl status --json | jq -r '.deployments[0].bootedWell'", "true")
@@ -81,39 +81,50 @@ func (m *machine) trials(boot diskimage.Boot) {
 		t.Fatal(err)
 	}
 
-	t.Log("a tree without init")
+	c.begin("trial: no init")
 	m.sh("hostctl upgrade --tries 1")
 	m.damage("rm -f usr/lib/systemd/systemd")
 	m.reboot()
 	m.fellBack("did not get as far as the health checks")
 	m.console("none of usr/lib/systemd/systemd, sbin/init is a program")
 
-	t.Log("a health check that fails")
+	c.begin("trial: health check red")
 	m.sh("touch /etc/red; hostctl upgrade --tries 1")
 	m.reboot()
 	m.nextBoot()
 	m.fellBack("health check 10-version.sh failed: exit status 1: not wanted here")
 
-	t.Log("an init that dies")
+	c.begin("trial: kernel panic")
 	m.sh("rm /etc/red; hostctl upgrade --tries 1")
 	m.damage("rm -f usr/lib/systemd/systemd; cp usr/bin/false usr/lib/systemd/systemd")
 	m.reboot()
 	m.fellBack("did not get as far as the health checks")
 	m.console("Attempted to kill init")
 
-	t.Log("a good one")
+	if boot != diskimage.UEFISystemdBoot { // it returns to the firmware, which may wait for somebody
+		c.begin("trial: kernel unreadable")
+		m.sh("hostctl upgrade --tries 1")
+		m.sh("systemctl stop hostctl-finalize-staged.service") // does now what shutdown would
+		m.sh(`k=$(ls /boot/ostree/testdistro-$(hostctl status --json | jq -r '.deployments[0].bootChecksum')/vmlinuz*); head -c 100000 /dev/urandom > "$k"`)
+		m.reboot()
+		m.fellBack("did not get as far as the health checks")
+	}
+
+	c.begin("trial: good")
 	m.sh("hostctl upgrade")
 	m.reboot()
 	m.expect(bootedVersion, "1.1")
 	m.settle()
 	m.expect("hostctl status --json | jq -r '.deployments[0].bootedWell, .trial'", "true\nnull")
-	if boot != diskimage.UEFISystemdBoot {
+	if strings.HasSuffix(string(boot), "-grub") {
 		m.expect("grep -a -e boot_counter -e boot_success /boot/loader/grubenv", "boot_counter=2\nboot_success=1")
 	}
 	m.expect("ls /boot/loader/entries | grep -c + || :", "0")
 	m.expect("systemctl --failed --no-legend | wc -l", "0")
+	c.begin("rollback is no trial")
 	m.sh("hostctl rollback")
 	m.expect("hostctl status --json | jq -r '.deployments[0].version, .trial'; test -e /boot/loader/grubenv || echo not counted", "1\nnull\nnot counted")
+	c.end()
 }
 
 // console requires a text on the serial console.

@@ -72,8 +72,8 @@ func (l *Lab) script(ctx context.Context, what, text string, args ...string) err
 }
 
 // extlinuxConfig leads to the menu of the deployments. Their labels are titles, with
-// spaces, as libostree writes them: EXTLINUX by itself ends a label at a space, its
-// menu program does not.
+// spaces, as libostree writes them: EXTLINUX ends a label at a space and finds none by
+// that name. Its menu program then takes the first, which is the default.
 const extlinuxConfig = `SERIAL 0 115200
 UI menu.c32
 PROMPT 0
