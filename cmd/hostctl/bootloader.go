@@ -56,8 +56,10 @@ func (a *app) bootloaderUpdateCmd() *cobra.Command {
 		Use:   "update",
 		Short: "Replace outdated files of the boot loader",
 		Long: `Replace the boot loader's outdated files by the running deployment's. Every file
-is whole at every moment, the old one or the new one. A systemd-boot that is
-newer than the deployment's stays. Nothing is installed that is not there.`,
+is whole at every moment, the old one or the new one; what shim starts is replaced
+before shim. Nothing is installed that is not there, and these stay: a file that is
+newer than the deployment's, one that is signed if the deployment's is not, and
+another program of the same name.`,
 		Example: "  hostctl bootloader update",
 		Args:    cli.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
@@ -68,9 +70,14 @@ newer than the deployment's stays. Nothing is installed that is not there.`,
 				}
 				n := 0
 				for _, b := range plan {
-					if b.State == bootloader.BinaryOutdated {
+					switch b.State {
+					case bootloader.BinaryOutdated:
 						fmt.Fprintf(a.Out, "Updated: %s\n", b.Path)
 						n++
+					case bootloader.BinaryUnsigned:
+						fmt.Fprintf(a.Out, "Left alone: %s is signed, the deployment's is not\n", b.Path)
+					case bootloader.BinaryOther:
+						fmt.Fprintf(a.Out, "Left alone: %s is another program than the deployment's\n", b.Path)
 					}
 				}
 				if n == 0 {

@@ -30,7 +30,10 @@ type BinaryState string
 const (
 	BinaryCurrent  BinaryState = "current"
 	BinaryOutdated BinaryState = "outdated" // other content than the tree's
-	BinaryNewer    BinaryState = "newer"    // a later version than the tree's: left alone
+	// These are left alone.
+	BinaryNewer    BinaryState = "newer"    // a later version than the tree's, or less revoked
+	BinaryUnsigned BinaryState = "unsigned" // it is signed and the tree's is not
+	BinaryOther    BinaryState = "other"    // another program than the tree's
 )
 
 // Binary is a file on the EFI system partition that a tree brings, too.
@@ -75,10 +78,14 @@ func PlanBinaries(ctx context.Context, tree, esp *fsx.Dir) ([]Binary, error) {
 	return out, nil
 }
 
-// binarySources pairs files of the tree with files of the partition, those of
-// the fallback folder EFI/BOOT last.
+// binarySources pairs files of the tree with files of the partition, in the order in
+// which they are to be replaced, see updateRank.
 func binarySources(tree, esp *fsx.Dir) ([]Binary, error) {
-	var out []Binary
+	// Where systemd-boot is installed, a tree's GRUB of that name does not count.
+	out, err := sdSources(tree, esp)
+	if err != nil {
+		return nil, err
+	}
 	for _, root := range efiTrees() {
 		names, err := treeFiles(tree, root, 0)
 		if err != nil {
@@ -89,22 +96,6 @@ func binarySources(tree, esp *fsx.Dir) ([]Binary, error) {
 		}
 		if len(names) > 0 {
 			break
-		}
-	}
-	for _, arch := range []string{"x64", "aa64", "ia32", "arm", "riscv64"} {
-		source, err := sdBinary(tree, arch)
-		if err != nil {
-			return nil, err
-		}
-		if source == "" {
-			continue
-		}
-		out = append(out, Binary{Source: source, Path: "EFI/systemd/systemd-boot" + arch + ".efi"})
-		fallback := "EFI/BOOT/BOOT" + strings.ToUpper(arch) + ".EFI"
-		if is, err := isSystemdBoot(esp, fallback); err != nil {
-			return nil, err
-		} else if is {
-			out = append(out, Binary{Source: source, Path: fallback})
 		}
 	}
 	var there []Binary
@@ -120,15 +111,47 @@ func binarySources(tree, esp *fsx.Dir) ([]Binary, error) {
 			there = append(there, b)
 		}
 	}
-	slices.SortStableFunc(there, func(a, b Binary) int { return fallbackRank(a) - fallbackRank(b) })
+	slices.SortStableFunc(there, func(a, b Binary) int { return updateRank(a) - updateRank(b) })
 	return there, nil
 }
 
-func fallbackRank(b Binary) int {
-	if strings.EqualFold(path.Dir(b.Path), "EFI/BOOT") {
-		return 1
+// sdSources pairs systemd-boot with the names that it is installed under: its own, the
+// fallback, and that of the program which shim starts.
+func sdSources(tree, esp *fsx.Dir) ([]Binary, error) {
+	var out []Binary
+	for _, arch := range []string{"x64", "aa64", "ia32", "arm", "riscv64"} {
+		source, err := sdBinary(tree, arch)
+		if err != nil {
+			return nil, err
+		}
+		if source == "" {
+			continue
+		}
+		out = append(out, Binary{Source: source, Path: "EFI/systemd/systemd-boot" + arch + ".efi"})
+		for _, name := range []string{"EFI/systemd/grub" + arch + ".efi", "EFI/BOOT/grub" + arch + ".efi", "EFI/BOOT/BOOT" + strings.ToUpper(arch) + ".EFI"} {
+			if is, err := isSystemdBoot(esp, name); err != nil {
+				return nil, err
+			} else if is {
+				out = append(out, Binary{Source: source, Path: name})
+			}
+		}
 	}
-	return 0
+	return out, nil
+}
+
+// updateRank orders replacements. A new shim may refuse the old program that it
+// starts, and no shim a new one of the same vendor: what shim starts comes before it.
+// The fallback folder comes last, so that one way is old while the other is changed.
+func updateRank(b Binary) int {
+	dir, name := path.Split(strings.ToLower(b.Path))
+	rank := 0
+	if dir == "efi/boot/" {
+		rank = 2
+	}
+	if strings.HasPrefix(name, "shim") || strings.HasPrefix(name, "boot") && path.Ext(name) == ".efi" {
+		rank++
+	}
+	return rank
 }
 
 // sdBinary finds systemd-boot in a tree; a signed one is preferred, as bootctl does.
@@ -209,7 +232,7 @@ func compareBinary(b *Binary, tree, esp *fsx.Dir) error {
 	case major(b.Version) > major(b.Offered) && b.Offered != "":
 		b.State = BinaryNewer
 	default:
-		b.State = BinaryOutdated
+		b.State = compareSigned(have, offer)
 	}
 	return nil
 }

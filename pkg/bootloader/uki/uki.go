@@ -40,6 +40,7 @@ type Image struct {
 	Cmdline    string
 	Uname      string // release of the kernel, "" if it does not say
 	OSRelease  string // the os-release of its system
+	SBAT       string // lines NAME,GENERATION,… by which Secure Boot revokes programs
 }
 
 // section is a row of the section table.
@@ -174,7 +175,7 @@ func readSection(b []byte, size int64) (section, error) {
 // choose finds the sections that count: those before the first .profile, and those of
 // the first profile, which override them. Of each kind there is one.
 func (img *Image) choose(table []section) ([]section, error) {
-	texts := map[string]*string{".cmdline": &img.Cmdline, ".uname": &img.Uname, ".osrel": &img.OSRelease}
+	texts := map[string]*string{".cmdline": &img.Cmdline, ".uname": &img.Uname, ".osrel": &img.OSRelease, ".sbat": &img.SBAT}
 	flags := map[string]*bool{".linux": &img.Linux, ".initrd": &img.Initrd, ".cmdline": &img.HasCmdline}
 	seen := map[string]bool{}
 	profiles := 0

@@ -37,7 +37,7 @@ func TestRead(t *testing.T) {
 	}{
 		{"whole", testutil.EFI(false, whole()...), full},
 		{"signed", testutil.EFI(true, whole()...), signed},
-		{"boot loader", testutil.EFI(true, [2]string{".text", "code"}), Image{Signed: true}},
+		{"boot loader", testutil.EFI(true, sections{{".text", "code"}, {".sbat", "sbat,1\nshim,4\n"}}...), Image{Signed: true, SBAT: "sbat,1\nshim,4"}},
 		{"empty command line", testutil.EFI(false, sections{{".linux", "k"}, {".cmdline", ""}}...), Image{Linux: true, HasCmdline: true}},
 		{"profiles", testutil.EFI(false, append(whole(), sections{{".profile", "ID=main"}, {".cmdline", "main"}, {".profile", "ID=other"}, {".cmdline", "other"}}...)...),
 			func() Image { i := full; i.Cmdline = "main"; return i }()},
@@ -144,7 +144,7 @@ func FuzzRead(f *testing.F) {
 		if err != nil && !errors.Is(err, ErrInvalid) {
 			t.Error(err)
 		}
-		for _, s := range []string{img.Cmdline, img.Uname, img.OSRelease} {
+		for _, s := range []string{img.Cmdline, img.Uname, img.OSRelease, img.SBAT} {
 			if len(s) > maxText || strings.Contains(s, "\x00") {
 				t.Errorf("%q", s)
 			}
