@@ -138,6 +138,9 @@ func (a *app) printDeployment(st deploy.State, r deploymentReport) {
 		field(name, sig.String())
 	}
 	field("Stateroot", d.Stateroot)
+	if d.UKI {
+		field("Kernel", "unified kernel image")
+	}
 	field("State", strings.Join(stateWords(st, d), ", "))
 	if def, trial := st.OnTrial(); trial && def.Same(d) {
 		field("Trial", trialText(*st.Trial))
