@@ -64,11 +64,14 @@ func (a *app) finalizeStaged(cmd *cobra.Command, _ []string) error {
 	})
 }
 
-// bootComplete fails, after reporting it once, with what went wrong at the last
+// bootComplete ends a soft reboot. It fails, after reporting it once, with what went wrong at the last
 // shutdown, so that the unit and monitoring see it.
 func (a *app) bootComplete(cmd *cobra.Command, _ []string) error {
 	ctx := cmd.Context()
 	return a.withSysroot(true, func(s *deploy.Sysroot) error {
+		if err := s.WithLock(ctx, func(l *deploy.Locked) error { return l.CompleteSoftReboot(ctx) }); err != nil {
+			return err
+		}
 		st, err := s.Load(ctx)
 		if err != nil || st.FinalizeFailure == "" {
 			return err

@@ -40,6 +40,7 @@ func codes() []ui.Code {
 	return append(ui.Codes(ostree.ErrNoSpace, deploy.ErrBootSpace, deploy.ErrDiskSpace),
 		ui.Code{Status: 5, Meaning: "the machine has no such deployment, or none to roll back to", Is: []error{deploy.ErrNoDeployment, deploy.ErrNoRollback, deploy.ErrNotSysroot, deploy.ErrNotBlocked}},
 		ui.Code{Status: 6, Meaning: "files of /etc were changed here and in the new tree, and --etc-conflicts=fail; nothing was changed", Is: []error{deploy.ErrEtcConflict}},
+		ui.Code{Status: 7, Meaning: "the deployment cannot be reached by a soft reboot", Is: []error{deploy.ErrNoSoftReboot}},
 		ui.Code{Status: 77, Meaning: "nothing changed (with --unchanged-exit-77)", Is: []error{errUnchanged}})
 }
 
@@ -57,7 +58,7 @@ beside the running one and boots into it at the next restart. /etc keeps your
 changes, /var is never touched, and the tree before stays for a rollback.`,
 	}, codes())
 	cmd.PersistentFlags().StringVar(&a.sysroot, "sysroot", "/", "root of the system to work on; a folder other than / is changed at once, not staged")
-	cmd.AddCommand(a.statusCmd(), a.upgradeCmd(), a.rollbackCmd(), a.deployCmd(), a.rebaseCmd(),
+	cmd.AddCommand(a.statusCmd(), a.upgradeCmd(), a.rollbackCmd(), a.softRebootCmd(), a.deployCmd(), a.rebaseCmd(),
 		a.kargsCmd(), a.pinCmd(), a.undeployCmd(), a.setDefaultCmd(), a.unlockCmd(), a.markGoodCmd(), a.unblockCmd(),
 		a.cleanupCmd(), a.bootloaderCmd(), a.configDiffCmd(), a.configResetCmd(), a.fsckCmd(), a.installCmd(), ostreecli.Command(), a.internalCmd())
 	return cmd

@@ -67,18 +67,22 @@ type deploymentReport struct {
 	SignatureRequired bool                `json:"signatureRequired"`
 	Signatures        []upgrade.Signature `json:"signatures,omitempty"`
 	Etc               etcReport           `json:"etc"`
+	// SoftReboot tells whether the running system can go there without its kernel.
+	SoftReboot softReport `json:"softReboot"`
 }
 
 // describeState verifies the commits again. What keeps it from doing so is part of
 // the report: status must work on a broken system.
 func describeState(ctx context.Context, s *deploy.Sysroot, st deploy.State) stateReport {
 	out := stateReport{State: st, Deployments: []deploymentReport{}}
+	prepared, isPrepared := s.SoftRebootTarget(st)
 	for _, d := range st.Deployments {
 		sigs, err := upgrade.Signatures(s.Repo(), d, cli.Trust())
 		if err != nil {
 			sigs.List = append(sigs.List, upgrade.Signature{Problem: err.Error()})
 		}
-		out.Deployments = append(out.Deployments, deploymentReport{d, sigs.Verified, sigs.List, describeEtc(ctx, s, d)})
+		out.Deployments = append(out.Deployments, deploymentReport{d, sigs.Verified, sigs.List, describeEtc(ctx, s, d),
+			describeSoft(s, st, d, isPrepared && d.Same(prepared))})
 	}
 	if set, err := s.Settings(); err == nil {
 		out.Settings = &set
@@ -148,6 +152,7 @@ func (a *app) printDeployment(st deploy.State, r deploymentReport) {
 	if b, blocked := st.BlockOf(d.Checksum); blocked {
 		field("Failed", b.Reason)
 	}
+	field("Soft reboot", r.SoftReboot.words())
 	field("Unlocked", unlockedWords(d.Unlocked))
 	name := "Conflicts"
 	if d.Staged {

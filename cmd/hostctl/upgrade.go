@@ -21,7 +21,7 @@ import (
 type upgradeFlags struct {
 	check, reboot, asJSON, allowDowngrade, unchanged77, allowBlocked bool
 
-	etcConflicts          string
+	etcConflicts, soft    string
 	etcReplace            []string
 	keep, keepDays, tries int
 }
@@ -29,6 +29,7 @@ type upgradeFlags struct {
 func (f *upgradeFlags) add(cmd *cobra.Command) {
 	fl := cmd.Flags()
 	fl.BoolVarP(&f.reboot, "reboot", "r", false, "restart the machine when it is done")
+	fl.StringVar(&f.soft, "soft-reboot", "", "restart without the kernel when it is done: `auto` restarts the machine where that is not possible, required fails then")
 	fl.BoolVar(&f.asJSON, "json", false, "print the result as JSON")
 	fl.StringVar(&f.etcConflicts, "etc-conflicts", "", "what to do where a file of /etc was changed here and in the new tree: `keep` yours and the new default beside it, or fail and change nothing")
 	fl.StringArrayVar(&f.etcReplace, "etc-replace", nil, "in a conflict at `PATH` or below take the new default and keep yours beside it")
@@ -56,6 +57,7 @@ system as it was and continues later without receiving anything twice.`,
 	cmd.Flags().BoolVar(&f.allowDowngrade, "allow-downgrade", false, "accept a commit that is older than the current one")
 	cmd.Flags().BoolVar(&f.allowBlocked, "allow-blocked", false, "take a version that failed its trial on this host, too")
 	cmd.MarkFlagsMutuallyExclusive("check", "reboot")
+	cmd.MarkFlagsMutuallyExclusive("check", "soft-reboot")
 	return cmd
 }
 
@@ -95,6 +97,9 @@ func (a *app) upgradeOptions(f upgradeFlags) (upgrade.Options, error) {
 	}
 	if f.tries < -1 || f.tries > bootloader.MaxTries {
 		return o, ui.UsageError{Err: fmt.Errorf("--tries %d is not within 1 and %d, nor -1", f.tries, bootloader.MaxTries)}
+	}
+	if err := a.checkSoft(f.soft); err != nil {
+		return o, err
 	}
 	var err error
 	if f.etcConflicts != "" {
@@ -158,6 +163,9 @@ func (a *app) change(ctx context.Context, f upgradeFlags, op operation) error {
 	}
 	if res.Unchanged {
 		return a.unchanged(f, res)
+	}
+	if f.soft != "" {
+		return a.softOrReboot(ctx, f.soft == softRequired)
 	}
 	return a.rebootIf(ctx, f.reboot)
 }

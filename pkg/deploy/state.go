@@ -331,11 +331,9 @@ func (s *Sysroot) rootID() (dev, ino uint64, err error) {
 	return st.Dev, st.Ino, err
 }
 
-func (s *Sysroot) backingRoot() (dev, ino uint64, ok bool) {
-	if s.o.Run == nil {
-		return 0, 0, false
-	}
-	data, err := s.o.Run.ReadFile("ostree-booted", 1<<16)
+// markedRoot reads a boot mark below /run.
+func (s *Sysroot) markedRoot(name string) (dev, ino uint64, ok bool) {
+	data, err := s.o.Run.ReadFile(name, 1<<16)
 	if err != nil {
 		return 0, 0, false
 	}

@@ -131,10 +131,8 @@ func (o Op) String() string {
 // Plan lists the operations that make the root described by s. It reads and
 // changes nothing.
 func Plan(s State) ([]Op, error) {
-	for _, dir := range []string{"usr", "etc", "var", "sysroot"} {
-		if !s.Dirs[dir] {
-			return nil, fmt.Errorf("deployment %s: no /%s: %w", s.Deployment.Path(), dir, ErrBadDeployment)
-		}
+	if err := s.complete(); err != nil {
+		return nil, err
 	}
 	b := builder{State: s}
 	b.Places = s.Places.withDefaults()
@@ -153,10 +151,19 @@ func Plan(s State) ([]Op, error) {
 	return b.ops, nil
 }
 
+// complete tells whether the deployment has all that a root needs.
+func (s State) complete() error {
+	for _, dir := range []string{"usr", "etc", "var", "sysroot"} {
+		if !s.Dirs[dir] {
+			return fmt.Errorf("deployment %s: no /%s: %w", s.Deployment.Path(), dir, ErrBadDeployment)
+		}
+	}
+	return nil
+}
+
 type builder struct {
 	State
-	ops     []Op
-	running bool // the plan is for a running system, not for an initramfs
+	ops []Op
 }
 
 // tree puts the new root together on the stage.
@@ -200,14 +207,6 @@ func (b *builder) remountBind(target string, readOnly bool) {
 		flags |= sys.MountReadOnly
 	}
 	b.mount(Op{Target: target, Flags: flags})
-}
-
-// writable: in a running system, the mount that was bound may be read-only; in the
-// initramfs it was made writable before.
-func (b *builder) writable(target string) {
-	if b.running {
-		b.remountBind(target, false)
-	}
 }
 
 // private stops the init system's shared propagation: a mount can't be moved
@@ -297,7 +296,6 @@ func (b *builder) etc() {
 	}
 	// A mount of its own keeps /etc writable when / becomes read-only.
 	b.bind(b.deployment()+"/etc", etc)
-	b.writable(etc)
 }
 
 func (b *builder) transientEtc() string { return b.Places.Run + "/ostree/transient-etc" + b.Tag }
@@ -308,9 +306,7 @@ func (b *builder) vars() {
 	if b.OwnVar {
 		return
 	}
-	at := b.Places.Stage + "/var"
-	b.bind(b.Places.Root+"/"+b.Deployment.VarPath(), at)
-	b.writable(at)
+	b.bind(b.Places.Root+"/"+b.Deployment.VarPath(), b.Places.Stage+"/var")
 }
 
 func (b *builder) sysroot() {
@@ -322,7 +318,6 @@ func (b *builder) sysroot() {
 	b.remountBind(inner, true)
 	if b.TmpInSysroot {
 		b.bind(b.Places.Root+"/tmp", inner+"/tmp")
-		b.writable(inner + "/tmp")
 	}
 	// What lies in / outside of /usr is hard-linked from the repository too:
 	// writing to it would damage every deployment that shares the object.

@@ -35,10 +35,8 @@ func ReadState(in Inputs) (State, error) {
 	if err != nil {
 		return State{}, err
 	}
-	if v := cmdlineValue(in.Cmdline, "ostree.prepare-root.composefs"); v != "" {
-		if err := s.Config.Composefs.override(v); err != nil {
-			return State{}, fmt.Errorf("kernel argument ostree.prepare-root.composefs: %w", err)
-		}
+	if err := s.argument(in.Cmdline); err != nil {
+		return State{}, err
 	}
 	root := s.Places.Root
 	s.Deployment, err = ResolveTarget(target, func(name string) (string, error) {
@@ -51,6 +49,18 @@ func ReadState(in Inputs) (State, error) {
 		return State{}, err
 	}
 	return s, s.read()
+}
+
+// argument lets the kernel argument for composefs override the configuration.
+func (s *State) argument(cmdline string) error {
+	v := cmdlineValue(cmdline, "ostree.prepare-root.composefs")
+	if v == "" {
+		return nil
+	}
+	if err := s.Config.Composefs.override(v); err != nil {
+		return fmt.Errorf("kernel argument ostree.prepare-root.composefs: %w", err)
+	}
+	return nil
 }
 
 // read reads what the physical root and the deployment have.
