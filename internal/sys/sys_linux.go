@@ -188,6 +188,12 @@ func TmpFile(dirfd int, dir string, mode uint32) (*os.File, error) {
 // Syncfs flushes the filesystem that holds fd.
 func Syncfs(fd int) error { return unix.Syncfs(fd) }
 
+// StartWriteback asks the kernel to begin writing what is dirty of a file, and does not
+// wait for it: nothing is durable before a sync, which then takes less time.
+func StartWriteback(fd int) error {
+	return ignoreEINTR(func() error { return unix.SyncFileRange(fd, 0, 0, unix.SYNC_FILE_RANGE_WRITE) })
+}
+
 // TryLock locks a whole file without waiting; busy is true where another holder
 // exists. It is a lock of the open file description, as libostree takes them, or a
 // BSD lock where the filesystem has no other; the two kinds do not see each other.

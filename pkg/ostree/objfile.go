@@ -132,10 +132,8 @@ func (f *objFile) close() {
 
 // place gives a complete file its name in the staging directory.
 func (t *Txn) place(f *objFile, n ObjectName) error {
-	if t.r.opts.perObjectFsync {
-		if err := f.Sync(); err != nil {
-			return err
-		}
+	if err := t.flush(f); err != nil {
+		return err
 	}
 	if f.claim != nil {
 		t.staged.add(n)
@@ -159,6 +157,22 @@ func (t *Txn) place(f *objFile, n ObjectName) error {
 	}
 	t.count.bytes.Add(f.written)
 	return failpoint.Hit("ostree.txn.write")
+}
+
+// earlyWriteback is the size from which files are begun to be written to disk at once, so that
+// the sync at the end does not wait for all of it. Few files have most of the bytes.
+const earlyWriteback = 64 << 10
+
+// flush syncs a file where each is synced by itself.
+func (t *Txn) flush(f *objFile) error {
+	switch {
+	case t.r.opts.perObjectFsync:
+		return f.Sync()
+	case t.r.opts.fsync && f.written >= earlyWriteback:
+		// A filesystem that cannot do it has lost nothing.
+		_ = sys.StartWriteback(int(f.Fd()))
+	}
+	return nil
 }
 
 // placeName registers an object as staged. Where two writers made the same

@@ -58,6 +58,8 @@ func (r *replay) step(c call) (changed bool, err error) {
 		return false, r.refuse(c)
 	case "fsync", "fdatasync", "syncfs", "sync":
 		return true, r.sync(c)
+	case "sync_file_range":
+		return false, nil // begins to write, and makes nothing safe
 	case "fchmod", "fsetxattr", "setxattr", "lsetxattr", "chmod", "fchmodat", "fchmodat2":
 		return true, r.attribute(c)
 	}
