@@ -94,6 +94,31 @@ func TestPullByDelta(t *testing.T) {
 	}
 }
 
+// What deltas gave is in the repository before the walk looks for it there, as it would
+// request it again.
+func TestDeltaLandsBeforeWalk(t *testing.T) {
+	t.Parallel()
+	none := int64(1)
+	for _, o := range []delta.GenerateOptions{{}, {MinFallbackSize: &none}} {
+		d := newDeltaSite(t, false, o)
+		dst := d.at(t)
+		p, err := newPuller(dst, d.remote(), Request{Refs: []string{ref}, RequireDeltas: true})
+		testutil.Must(t, err)
+		testutil.Must(t, p.open(t.Context()))
+		defer p.close(nil)
+		wants, err := p.resolve(t.Context())
+		testutil.Must(t, err)
+		p.batch = newBatches(t.Context(), dst)
+		_, err = p.admitAll(t.Context(), wants)
+		testutil.Must(t, err)
+		testutil.Must(t, p.applyDeltas(t.Context(), newWalk(p)))
+		if diff := cmp.Diff(objects(t, d.src), objects(t, dst)); diff != "" {
+			t.Error(diff)
+		}
+		testutil.Must(t, p.batch.finish())
+	}
+}
+
 // TestDeltaChoice: the newest local commit counts, not only that of the ref; from
 // nothing only for who has nothing.
 func TestDeltaChoice(t *testing.T) {

@@ -17,8 +17,12 @@ import (
 	"github.com/hostctl/hostctl/pkg/ostree/delta"
 )
 
-// deltaWorkers is how many parts are received and applied at a time.
-const deltaWorkers = 2
+const (
+	// deltaWorkers is how many parts are received and applied at a time.
+	deltaWorkers = 2
+	// fallbackWorkers is how many files beside the parts are received meanwhile.
+	fallbackWorkers = 2
+)
 
 // deltas is what a pull knows about static deltas.
 type deltas struct {
@@ -319,10 +323,35 @@ func (p *puller) partNeeded(part *delta.Part) (bool, error) {
 	return false, nil
 }
 
-// applyDeltas receives and executes the parts. Where a part turns out to be
-// damaged, or an object that it builds on is, the walk fetches what is missing
-// then, unless deltas are required.
-func (p *puller) applyDeltas(ctx context.Context) error {
+// applyDeltas receives and executes the parts, and w the files that the deltas leave out.
+// It returns when all that is in the repository, where the walk looks for it: a later
+// transaction does not know what another one has staged.
+func (p *puller) applyDeltas(ctx context.Context, w *walk) error {
+	if len(p.deltas.use) == 0 {
+		return nil
+	}
+	for _, d := range p.deltas.use {
+		for _, f := range d.Fallbacks {
+			if err := w.add(job{ObjectName: f.Object}); err != nil {
+				return err
+			}
+		}
+	}
+	g, gctx := errgroup.WithContext(ctx)
+	g.Go(func() error { return w.run(gctx, fallbackWorkers) })
+	g.Go(func() error { return p.applyParts(gctx) })
+	if err := g.Wait(); err != nil {
+		return err
+	}
+	if err := p.batch.finish(); err != nil {
+		return fmt.Errorf("store received objects: %w", err)
+	}
+	return nil
+}
+
+// applyParts goes through the deltas. Where a part turns out to be damaged, or an object
+// that it builds on is, the walk fetches what is missing then, unless deltas are required.
+func (p *puller) applyParts(ctx context.Context) error {
 	for _, d := range p.deltas.use {
 		err := p.batch.write(func(t *ostree.Txn) (int64, error) {
 			return int64(p.deltas.plan.UncompressedSize), p.applyDelta(ctx, t, d)

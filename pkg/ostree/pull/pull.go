@@ -367,10 +367,10 @@ func (p *puller) receive(ctx context.Context, wants []want) ([]admitted, error) 
 	if err := p.planTransfer(commits); err != nil {
 		return nil, err
 	}
-	if err := p.applyDeltas(ctx); err != nil {
+	w := newWalk(p)
+	if err := p.applyDeltas(ctx, w); err != nil {
 		return nil, err
 	}
-	w := newWalk(p)
 	for _, c := range commits {
 		if c.complete {
 			continue
@@ -379,7 +379,7 @@ func (p *puller) receive(ctx context.Context, wants []want) ([]admitted, error) 
 			return nil, err
 		}
 	}
-	if err := w.run(ctx); err != nil || len(p.req.Subpaths) > 0 {
+	if err := w.run(ctx, p.req.Network.Outstanding); err != nil || len(p.req.Subpaths) > 0 {
 		return nil, err
 	}
 	return commits, nil

@@ -120,13 +120,13 @@ func (w *walk) has(n ostree.ObjectName) (stored bool, err error) {
 	return stored, err
 }
 
-// run works until the queue is empty, an object fails or ctx ends.
-func (w *walk) run(ctx context.Context) error {
+// run works until the queue is empty, an object fails or ctx ends. 0 workers are as many
+// as a pull has requests at a time by default.
+func (w *walk) run(ctx context.Context, workers int) error {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	stop := context.AfterFunc(ctx, func() { w.fail(context.Cause(ctx)) })
 	defer stop()
-	workers := w.p.req.Network.Outstanding
 	if workers <= 0 {
 		workers = defaultOutstanding
 	}
