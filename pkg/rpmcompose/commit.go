@@ -78,7 +78,7 @@ type composed struct {
 	kernel    string // version, "" without one
 	packages  []localPackage
 	label     func(path string, mode uint32) (string, error) // nil: no labels
-	read      func()                                         // called when root is needed no more
+	read      func()                                         // called when root is needed no more; nil: nobody waits
 }
 
 func commitMetadata(plan *Plan, c composed, collection, inputHash string, extra map[string]string) (gvariant.Dict, error) {
@@ -159,7 +159,9 @@ func commit(ctx context.Context, env Env, plan *Plan, c composed, parent ostree.
 		if err != nil {
 			return err
 		}
-		c.read()
+		if c.read != nil {
+			c.read()
+		}
 		obj := ostree.Commit{Metadata: meta, Parent: parent, Timestamp: c.timestamp}
 		if obj.RootTree, obj.RootMeta, err = txn.WriteTree(ctx, m); err != nil {
 			return err
