@@ -39,7 +39,8 @@ func (c *DevInoCache) add(st fsx.Stat, sum Checksum) {
 	c.m[devIno{st.Dev, st.Ino}] = sum
 }
 
-func (c *DevInoCache) get(st fsx.Stat) (Checksum, bool) {
+// Lookup gives the object that a file is a link of.
+func (c *DevInoCache) Lookup(st fsx.Stat) (Checksum, bool) {
 	if c == nil {
 		return Checksum{}, false
 	}

@@ -177,7 +177,7 @@ func (w *dirWriter) canonical(st fsx.Stat) (Checksum, bool) {
 	if !w.o.DevInoCanonical || st.IsDir() {
 		return Checksum{}, false
 	}
-	return w.o.DevIno.get(st)
+	return w.o.DevIno.Lookup(st)
 }
 
 // known records a file that is stored already.
@@ -205,7 +205,7 @@ func (w *dirWriter) subdir(dir *sourceDir, name, p string, h FileHeader) error {
 
 func (w *dirWriter) look(d *fsx.Dir, name, p string, st fsx.Stat) (f found, err error) {
 	h := FileHeader{UID: st.UID, GID: st.GID, Mode: st.Mode}
-	linked, hit := w.o.DevIno.get(st)
+	linked, hit := w.o.DevIno.Lookup(st)
 	whole := false // the attributes are those on disk, all of them
 	switch {
 	case hit && w.t.r.mode == ModeBareUser:

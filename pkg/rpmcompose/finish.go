@@ -56,6 +56,11 @@ func (r *run) postprocess(ctx context.Context, work *fsx.Dir, c composed, asm *a
 	o.NoInitramfs = o.NoInitramfs || r.env.NoInitramfs
 	o.TreefileDir = r.env.TreefileDir
 	o.Version, o.Owned, o.Sandbox, o.Logger, o.Progress = c.version, asm.Owned, sandbox, r.env.Log, r.env.Progress
+	if o.KernelCache, err = r.kernelCache(); err != nil {
+		return "", err
+	}
+	defer o.KernelCache.Close()
+	o.Links = c.devino
 	installed := make([]rpmdb.Installed, len(c.packages))
 	color := installColor(c.packages)
 	for i, p := range c.packages {
@@ -73,8 +78,23 @@ func (r *run) postprocess(ctx context.Context, work *fsx.Dir, c composed, asm *a
 	for _, t := range done.Timings {
 		r.res.Steps = append(r.res.Steps, Step{Name: "  " + t.Part, Took: t.Duration})
 	}
-	r.res.step("postprocess", start, "kernel %s", done.Kernel)
+	detail := "kernel " + done.Kernel
+	if done.KernelCached {
+		detail += ", its files from the cache"
+	}
+	r.res.step("postprocess", start, "%s", detail)
 	return done.Kernel, nil
+}
+
+// kernelCacheName is the directory of the cache with the files that were made for
+// kernels.
+const kernelCacheName = "kernel-files"
+
+func (r *run) kernelCache() (*fsx.Dir, error) {
+	if err := r.env.Cache.MkdirAll(kernelCacheName, 0o755); err != nil {
+		return nil, err
+	}
+	return r.env.Cache.OpenDir(kernelCacheName)
 }
 
 // installColor is what rpm notes for a transaction with programs of both word

@@ -32,7 +32,7 @@ var (
 
 // composerRevision is part of the input hash; it is raised when the same plan
 // would give another tree than before.
-const composerRevision = 2
+const composerRevision = 3
 
 // PlannedPackage is one package of a plan.
 type PlannedPackage struct {

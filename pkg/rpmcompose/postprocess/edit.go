@@ -99,6 +99,7 @@ func (r *runner) osRelease(tree *fsx.Dir) error {
 	if err != nil {
 		return fmt.Errorf("/%s: %w", name, err)
 	}
+	r.release = releaseEdit{name: name, before: string(text), after: edited}
 	return tree.WriteFileAtomic(name, []byte(edited), fs.FileMode(st.Mode&0o777))
 }
 

@@ -24,25 +24,79 @@ const (
 	initramfsName = "initramfs.img"
 )
 
-func (r *runner) kernel(ctx context.Context, s *scripts.Sandbox) error {
+// kernelRun is what makes the files beside a kernel.
+type kernelRun struct {
+	version string
+	depmod  scripts.Command
+	dracut  *scripts.Command // nil: no initramfs
+	modules []string         // of dracut, that it must add
+}
+
+func (r *runner) kernel(ctx context.Context, work *fsx.Dir) error {
 	if r.o.NoKernel {
 		return nil
 	}
-	tree := s.Root()
-	version, err := adoptKernel(tree)
+	// Before dracut sees it: an identity that a scriptlet made differs every time.
+	if err := r.normalise(); err != nil {
+		return err
+	}
+	k, err := r.planKernel()
 	if err != nil {
 		return err
 	}
-	r.res.Kernel = version
-	if err := depmod(ctx, s, version); err != nil {
+	r.res.Kernel = k.version
+	c, err := r.openKernelCache(k)
+	if err != nil {
 		return err
 	}
-	if r.o.NoInitramfs {
-		return nil
+	if r.res.KernelCached, err = c.take(k.version); r.res.KernelCached || err != nil {
+		return err
 	}
-	r.o.Progress.Emit(progress.Event{Task: "initramfs", Kind: progress.Begin, Text: version})
-	defer r.o.Progress.Emit(progress.Event{Task: "initramfs", Kind: progress.End, Text: version})
-	return r.initramfs(ctx, s, version)
+	sandbox := r.o.Sandbox
+	// The files change with what they are made of, not with the day of the compose:
+	// the time is that of the tree's files.
+	sandbox.SourceDateEpoch = 0
+	sandbox.Changes = func(upper *fsx.Dir) error { return c.keep(upper, k.version) }
+	return scripts.With(ctx, r.root, work, sandbox, func(ctx context.Context, s *scripts.Sandbox) error {
+		if _, err := s.Run(ctx, k.depmod); err != nil || k.dracut == nil {
+			return err
+		}
+		r.o.Progress.Emit(progress.Event{Task: "initramfs", Kind: progress.Begin, Text: k.version})
+		defer r.o.Progress.Emit(progress.Event{Task: "initramfs", Kind: progress.End, Text: k.version})
+		return k.initramfs(ctx, s)
+	})
+}
+
+func (r *runner) planKernel() (kernelRun, error) {
+	k := kernelRun{}
+	var err error
+	if k.version, err = adoptKernel(r.root); err != nil {
+		return k, err
+	}
+	prog, err := program(r.root, "depmod")
+	if err != nil {
+		return k, err
+	}
+	k.depmod = scripts.Command{Name: "depmod", Args: []string{prog, "-a", k.version}}
+	if !r.o.NoInitramfs {
+		if err := r.planInitramfs(&k); err != nil {
+			return k, err
+		}
+	}
+	hide, err := hiddenFromKernel(r.root)
+	if err != nil {
+		return k, err
+	}
+	show, err := r.shownToKernel()
+	if err != nil {
+		return k, err
+	}
+	for _, c := range []*scripts.Command{&k.depmod, k.dracut} {
+		if c != nil {
+			c.Hide, c.Keep, c.Show = hide, []string{kernelScratch}, show
+		}
+	}
+	return k, nil
 }
 
 // adoptKernel finds the one kernel, and moves it to its modules if it is in boot
@@ -110,15 +164,6 @@ func listKernels(tree *fsx.Dir) ([]string, error) {
 	return out, nil
 }
 
-func depmod(ctx context.Context, s *scripts.Sandbox, version string) error {
-	prog, err := program(s.Root(), "depmod")
-	if err != nil {
-		return err
-	}
-	_, err = s.Run(ctx, scripts.Command{Name: "depmod", Args: []string{prog, "-a", version}})
-	return err
-}
-
 // program finds a program of the tree.
 func program(tree *fsx.Dir, name string) (string, error) {
 	for _, dir := range []string{"usr/bin", "usr/sbin"} {
@@ -133,50 +178,55 @@ func program(tree *fsx.Dir, name string) (string, error) {
 	return "", fmt.Errorf("program %s is not in the tree: %w", name, fs.ErrNotExist)
 }
 
-// initramfs lets the tree's dracut make a generic image that depends on the
+// planInitramfs lets the tree's dracut make a generic image that depends on the
 // tree's content alone.
-func (r *runner) initramfs(ctx context.Context, s *scripts.Sandbox, version string) error {
-	prog, err := program(s.Root(), "dracut")
+func (r *runner) planInitramfs(k *kernelRun) error {
+	prog, err := program(r.root, "dracut")
 	if err != nil {
 		return err
 	}
-	modules, err := r.dracutModules(s.Root())
-	if err != nil {
+	if k.modules, err = r.dracutModules(r.root); err != nil {
 		return err
 	}
 	compress := "gzip"
-	if _, err := program(s.Root(), "zstd"); err == nil {
+	if _, err := program(r.root, "zstd"); err == nil {
 		// dracut's own level, 15, takes eight times as long for one percent less.
 		compress = "zstd -9 -q -T0"
 	}
-	out := "/" + path.Join(modulesDir, version, initramfsName)
-	argv := []string{prog, "--no-hostonly", "--no-hostonly-cmdline", "--reproducible", "--compress", compress, "--force", "--tmpdir", "/var/tmp", "--kver", version}
-	if len(modules) > 0 {
-		argv = append(argv, "--add", strings.Join(modules, " "))
+	argv := []string{prog, "--no-hostonly", "--no-hostonly-cmdline", "--reproducible", "--compress", compress, "--force", "--tmpdir", "/var/tmp", "--kver", k.version}
+	if len(k.modules) > 0 {
+		argv = append(argv, "--add", strings.Join(k.modules, " "))
 	}
-	argv = append(append(argv, r.o.InitramfsArgs...), out)
+	argv = append(append(argv, r.o.InitramfsArgs...), "/"+k.image())
 	limit := r.o.InitramfsTimeout
 	if limit <= 0 {
 		limit = DefaultInitramfsTimeout
 	}
-	res, err := s.Run(ctx, scripts.Command{Name: "dracut", Args: argv, Timeout: limit})
+	k.dracut = &scripts.Command{Name: "dracut", Args: argv, Timeout: limit}
+	return nil
+}
+
+func (k *kernelRun) image() string { return path.Join(modulesDir, k.version, initramfsName) }
+
+func (k *kernelRun) initramfs(ctx context.Context, s *scripts.Sandbox) error {
+	res, err := s.Run(ctx, *k.dracut)
 	if err != nil {
 		return err
 	}
 	// dracut reports a module that it could not add, and goes on.
-	for _, m := range modules {
+	for _, m := range k.modules {
 		if strings.Contains(res.Text, "Module '"+m+"' cannot be found") || strings.Contains(res.Text, "Module '"+m+"' will not be installed") {
 			return fmt.Errorf("dracut did not add its module %s; its output:\n%s", m, res.Text)
 		}
 	}
-	st, err := s.Root().Lstat(out[1:])
+	st, err := s.Root().Lstat(k.image())
 	if err != nil {
 		return err
 	}
 	if st.Size == 0 {
-		return fmt.Errorf("dracut made an empty %s", out)
+		return fmt.Errorf("dracut made an empty /%s", k.image())
 	}
-	return s.Root().Chmod(out[1:], 0o600)
+	return s.Root().Chmod(k.image(), 0o600)
 }
 
 // dracutModules gives the modules to add, and fails where the tree lacks one.

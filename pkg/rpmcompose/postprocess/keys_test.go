@@ -27,8 +27,8 @@ func TestBootLocationNew(t *testing.T) {
 	s := newSmall(t, fakeKernel())
 	root, _, err := s.compose(t, Options{InitramfsArgs: []string{"--test-arg"}, KernelInOstreeBoot: true})
 	testutil.Must(t, err)
-	sum := fmt.Sprintf("%x", sha256.Sum256([]byte("kernel\nimage 1700000000\n")))
-	for name, want := range map[string]string{"vmlinuz-" + kver + "-" + sum: "kernel\n", "initramfs-" + kver + ".img-" + sum: "image 1700000000\n", "extra": "other\n"} {
+	sum := fmt.Sprintf("%x", sha256.Sum256([]byte("kernel\nimage 0\n")))
+	for name, want := range map[string]string{"vmlinuz-" + kver + "-" + sum: "kernel\n", "initramfs-" + kver + ".img-" + sum: "image 0\n", "extra": "other\n"} {
 		if got := text(t, root, "usr/lib/ostree-boot/"+name); got != want {
 			t.Errorf("%s holds %q", name, got)
 		}

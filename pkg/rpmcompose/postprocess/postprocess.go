@@ -13,6 +13,7 @@ import (
 	"github.com/hostctl/hostctl/internal/failpoint"
 	"github.com/hostctl/hostctl/internal/fsx"
 	"github.com/hostctl/hostctl/internal/progress"
+	"github.com/hostctl/hostctl/pkg/ostree"
 	"github.com/hostctl/hostctl/pkg/rpmcompose/scripts"
 )
 
@@ -86,6 +87,12 @@ type Options struct {
 	// InitramfsTimeout limits dracut; zero means DefaultInitramfsTimeout.
 	InitramfsTimeout time.Duration
 
+	// KernelCache keeps what depmod and dracut made for trees that they cannot tell
+	// from one another; on the filesystem of the tree. nil: they always run. Links has
+	// the files of the tree whose content need not be read to know it.
+	KernelCache *fsx.Dir
+	Links       *ostree.DevInoCache
+
 	// EtcGroupMembers are the groups besides root that stay in /etc/group where
 	// accounts are split.
 	EtcGroupMembers []string
@@ -128,8 +135,10 @@ type Timing struct {
 
 // Result tells what Run did.
 type Result struct {
-	// Kernel is the version of the tree's kernel, "" without one.
-	Kernel string
+	// Kernel is the version of the tree's kernel, "" without one. KernelCached: its
+	// initramfs and the indexes of its modules come from Options.KernelCache.
+	Kernel       string
+	KernelCached bool
 	// Dropped are files that a tree cannot hold: paths in /var and special files.
 	Dropped []string
 	Timings []Timing
@@ -141,6 +150,14 @@ type runner struct {
 	root *fsx.Dir
 	log  *slog.Logger
 	res  *Result
+	// release is os-release as it was before it got the version.
+	release releaseEdit
+}
+
+// releaseEdit is an edit of os-release.
+type releaseEdit struct {
+	name          string // "": not edited
+	before, after string
 }
 
 // part is a step of a run, with the name that errors and timings carry.
@@ -164,6 +181,8 @@ func Run(ctx context.Context, root, work *fsx.Dir, o Options) (*Result, error) {
 	})
 	if err == nil {
 		err = r.parts(ctx, []part{
+			{"kernel", func() error { return r.kernel(ctx, work) }},
+			{"cliwrap", func() error { return r.cliwrap(r.root) }},
 			{"kernel location", r.boot},
 			{"boot location", r.bootLocation},
 			{"base rpmdb", r.baseDB},
@@ -194,8 +213,6 @@ func (r *runner) edit(ctx context.Context, s *scripts.Sandbox) error {
 		{"add files", func() error { return r.addFiles(tree) }},
 		{"scripts", func() error { return r.scripts(ctx, s) }},
 		{"readonly executables", func() error { return r.readonly(tree) }},
-		{"kernel", func() error { return r.kernel(ctx, s) }},
-		{"cliwrap", func() error { return r.cliwrap(tree) }},
 	})
 }
 

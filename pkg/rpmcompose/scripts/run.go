@@ -51,6 +51,21 @@ type Command struct {
 	Env []string
 	// Timeout limits this command; zero means that of the sandbox.
 	Timeout time.Duration
+	// Hide are directories of the tree, relative to its root and not reached through
+	// links, that the command finds empty and cannot write.
+	Hide []string
+	// Keep are directories in those of Hide that stay as they are.
+	Keep []string
+	// Show are files of the tree that the command finds with another content, and
+	// cannot write.
+	Show []ShownFile
+}
+
+// ShownFile stands for a file of the tree while a command runs.
+type ShownFile struct {
+	Name string // relative to the tree's root, not reached through links
+	Mode uint32 // permission bits
+	Data []byte
 }
 
 func (c *Command) name() string {
@@ -188,6 +203,22 @@ func (s *Sandbox) bwrapArgs(c Command) ([]*os.File, []string, error) {
 		return files, nil, err
 	}
 	args = append(args, tree...)
+	for _, name := range c.Hide {
+		args = append(args, "--perms", "0755", "--tmpfs", "/"+name)
+	}
+	for _, name := range c.Keep {
+		args = append(args, "--bind", path.Join(s.path, name), "/"+name)
+	}
+	for _, name := range c.Hide {
+		args = append(args, "--remount-ro", "/"+name)
+	}
+	for _, s := range c.Show {
+		f, err := scratchFile(s.Data)
+		if err != nil {
+			return files, nil, err
+		}
+		args = append(args, "--perms", fmt.Sprintf("%04o", s.Mode&0o777), "--ro-bind-data", pass(f), "/"+s.Name)
+	}
 	args = append(args, "--proc", "/proc")
 	for _, name := range procReadOnly {
 		args = append(args, "--ro-bind-try", name, name)

@@ -52,6 +52,9 @@ type Options struct {
 	LuaHelper []string
 	// Logger receives every line of output at level debug; nil discards.
 	Logger *slog.Logger
+	// Changes looks at the overlay's upper layer before it is merged; an error leaves
+	// the tree as it was. nil: nobody looks.
+	Changes func(upper *fsx.Dir) error
 }
 
 func (o *Options) fill() {
@@ -118,6 +121,11 @@ func With(ctx context.Context, root, work *fsx.Dir, o Options, fn func(context.C
 		return fmt.Errorf("merge sandbox: %w", err)
 	}
 	defer upper.Close()
+	if o.Changes != nil {
+		if err := o.Changes(upper); err != nil {
+			return fmt.Errorf("look at changes: %w", err)
+		}
+	}
 	if err := mergeUpper(upper, root); err != nil {
 		return fmt.Errorf("merge sandbox: %w", err)
 	}
