@@ -17,6 +17,9 @@ import (
 // changed are the packages of the second state that the update brings.
 var changed = []string{"rsync-", "unzip-", "tzdata-"}
 
+// bootable is the treefile of a tree that has what an initramfs needs.
+const bootable = "bootable.toml"
+
 type bench struct {
 	options
 	treefile                string
@@ -111,7 +114,7 @@ func (b *bench) definitions(state string) error {
 	repo := fmt.Sprintf("[testdistro]\nname=TestDistro\nbaseurl=file://%s\nenabled=1\ngpgcheck=1\nrepo_gpgcheck=0\ngpgkey=file://%s\n",
 		b.path(state), filepath.Join(b.distro, "RPM-GPG-KEY-testdistro"))
 	for name, text := range map[string]string{
-		"tree/treefile.toml": string(tree), "tree/testdistro.repo": repo, "dnf/testdistro.repo": repo, "dnf.conf": "[main]\ngpgcheck=1\n",
+		"tree/treefile.toml": string(tree), "tree/" + bootable: "include = \"treefile.toml\"\npackages = [\"hostctl\"]\n", "tree/testdistro.repo": repo, "dnf/testdistro.repo": repo, "dnf.conf": "[main]\ngpgcheck=1\n",
 	} {
 		name = b.path(state+".conf", name)
 		if err := os.MkdirAll(filepath.Dir(name), 0o755); err != nil {
