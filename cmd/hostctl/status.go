@@ -122,10 +122,10 @@ func (a *app) printDeployment(st deploy.State, r deploymentReport) {
 	if d.Booted {
 		mark = "●"
 	}
-	fmt.Fprintf(a.Out, "%s %s\n", mark, d.Origin.Refspec())
+	a.line("%s %s", mark, d.Origin.Refspec())
 	field := func(name, value string) {
 		if value != "" {
-			fmt.Fprintf(a.Out, "  %18s %s\n", name+":", value)
+			a.line("  %18s %s", name+":", value)
 		}
 	}
 	version := d.Version
@@ -191,7 +191,7 @@ func (a *app) printBlocked(st deploy.State) {
 		if name == "" {
 			name = b.Checksum.String()
 		}
-		fmt.Fprintf(a.Out, "Version %s (%s) is blocked since %s: %s\n", name, b.Checksum, b.Time.UTC().Format(time.RFC3339), b.Reason)
+		a.line("Version %s (%s) is blocked since %s: %s", name, b.Checksum, b.Time.UTC().Format(time.RFC3339), b.Reason)
 	}
 	if len(st.Blocked) > 0 {
 		fmt.Fprintln(a.Out, `"hostctl unblock VERSION" lets upgrades take it again.`)

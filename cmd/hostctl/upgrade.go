@@ -185,7 +185,7 @@ func (a *app) printRefusal(f upgradeFlags, res upgrade.Result, cause error) erro
 
 func (a *app) printWarnings(list []string) {
 	for _, w := range list {
-		fmt.Fprintln(a.Err, "warning:", w)
+		fmt.Fprintln(a.Err, "warning:", ui.Printable(w))
 	}
 }
 
@@ -195,7 +195,7 @@ func (a *app) unchanged(f upgradeFlags, res upgrade.Result) error {
 	case res.Blocked != nil:
 		a.printRefused(res)
 	default:
-		fmt.Fprintf(a.Out, "No change: %s is at %s %s\n", res.Refspec, res.Current.Version, res.Current.Checksum)
+		a.line("No change: %s is at %s %s", res.Refspec, res.Current.Version, res.Current.Checksum)
 	}
 	if f.unchanged77 {
 		return errUnchanged
@@ -209,8 +209,14 @@ func (a *app) printRefused(res upgrade.Result) {
 	if name == "" {
 		name = res.New.Checksum.String()
 	}
-	fmt.Fprintf(a.Out, "No upgrade: version %s failed its trial on this host and is blocked: %s\n", name, res.Blocked.Reason)
-	fmt.Fprintf(a.Out, "Run \"hostctl unblock %s\" or \"hostctl upgrade --allow-blocked\" to try it again.\n", name)
+	a.line("No upgrade: version %s failed its trial on this host and is blocked: %s", name, res.Blocked.Reason)
+	a.line("Run \"hostctl unblock %s\" or \"hostctl upgrade --allow-blocked\" to try it again.", name)
+}
+
+// line prints a line. What comes from a commit or the network has no effect on the
+// terminal.
+func (a *app) line(format string, args ...any) {
+	fmt.Fprintln(a.Out, ui.Printable(fmt.Sprintf(format, args...)))
 }
 
 func (a *app) printJSON(v any) error {
@@ -220,12 +226,12 @@ func (a *app) printJSON(v any) error {
 }
 
 func (a *app) printTarget(res upgrade.Result) {
-	fmt.Fprintf(a.Out, "%s: %s -> %s (%s)\n", res.Refspec, res.Current.Version, res.New.Version, res.New.Checksum)
+	a.line("%s: %s -> %s (%s)", res.Refspec, res.Current.Version, res.New.Version, res.New.Checksum)
 	if res.New.EndOfLife != "" {
-		fmt.Fprintf(a.Out, "End of life: %s\n", res.New.EndOfLife)
+		a.line("End of life: %s", res.New.EndOfLife)
 	}
 	if res.New.EndOfLifeRebase != "" {
-		fmt.Fprintf(a.Out, "The branch goes on as %s: run \"hostctl rebase %[1]s\"\n", res.New.EndOfLifeRebase)
+		a.line("The branch goes on as %s: run \"hostctl rebase %[1]s\"", res.New.EndOfLifeRebase)
 	}
 }
 
@@ -237,7 +243,7 @@ func (a *app) printResult(res upgrade.Result) {
 		a.printFreed(*res.Cleanup)
 	}
 	if res.Staged {
-		fmt.Fprintf(a.Out, "Staged %s; it takes effect at the next restart.\n", res.New.Version)
+		a.line("Staged %s; it takes effect at the next restart.", res.New.Version)
 	}
 }
 
@@ -253,17 +259,17 @@ func (a *app) printPackages(d *pkglist.Diff) {
 	pairs := func(title string, list []pkglist.Pair) {
 		for i, p := range list {
 			if i == 0 {
-				fmt.Fprintf(a.Out, "%s (%d):\n", title, len(list))
+				a.line("%s (%d):", title, len(list))
 			}
-			fmt.Fprintf(a.Out, "  %s %s -> %s\n", p.Old.Name, p.Old.Version(), p.New.Version())
+			a.line("  %s %s -> %s", p.Old.Name, p.Old.Version(), p.New.Version())
 		}
 	}
 	single := func(title string, list []pkglist.Package) {
 		for i, p := range list {
 			if i == 0 {
-				fmt.Fprintf(a.Out, "%s (%d):\n", title, len(list))
+				a.line("%s (%d):", title, len(list))
 			}
-			fmt.Fprintf(a.Out, "  %s\n", p)
+			a.line("  %s", p)
 		}
 	}
 	pairs("Upgraded", d.Upgraded)
