@@ -51,6 +51,9 @@ func (a *app) locked(ctx context.Context, fn func(*deploy.Locked) error) error {
 func (a *app) bootCheck(ctx context.Context, limit time.Duration) error {
 	var plan deploy.BootPlan
 	err := a.locked(ctx, func(l *deploy.Locked) (err error) {
+		if err := l.Settle(ctx); err != nil {
+			a.Log().Error("finish the last boot switch", "error", err) // no reason to leave this boot
+		}
 		if plan, err = l.SettleBoot(ctx); err != nil || plan.Verdict != deploy.BootOnTrial {
 			return err
 		}

@@ -33,6 +33,8 @@ const (
 
 	Syslinux Kind = "syslinux"
 	UBoot    Kind = "uboot"
+	// Zipl is for s390x. Auto takes it there.
+	Zipl Kind = "zipl"
 	// SystemdBoot always has the layout of FAT, see FileSwitch.
 	SystemdBoot Kind = "systemd-boot"
 )
@@ -117,6 +119,9 @@ type Options struct {
 	// It is run as PROGRAM -o FILE; the entries are in the folder entries beside FILE,
 	// and _OSTREE_GRUB2_BOOTVERSION is V of loader.V. "" means none.
 	Grub2Generator string
+	// Zipl is the command that makes a switch known to s390x's firmware; nil where /boot is
+	// not the running system's.
+	Zipl []string
 	// ESP is the EFI system partition where that is not /boot: systemd-boot reads
 	// loader.conf there. nil means that it is /boot.
 	ESP *fsx.Dir
@@ -143,7 +148,7 @@ func Select(ctx context.Context, kind Kind, boot *fsx.Dir, o Options) (Kind, Bac
 		return "", nil, err
 	}
 	// libostree's order.
-	all := []candidate{{Syslinux, syslinux{}}, {GRUB2, grub2{generator: o.Grub2Generator, fat: fat}}, {UBoot, uboot{}},
+	all := []candidate{{Syslinux, syslinux{}}, {GRUB2, grub2{generator: o.Grub2Generator, fat: fat}}, {UBoot, uboot{}}, {Zipl, zipl{command: o.Zipl}},
 		{SystemdBoot, systemdBoot{efivars: o.EFIVars, sw: FileSwitch{esp: o.ESP}, fat: fat}}, {None, none{}}}
 	if kind == "" || kind == Auto {
 		for _, c := range all {

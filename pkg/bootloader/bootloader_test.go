@@ -58,6 +58,7 @@ func TestSwitch(t *testing.T) {
 		"none":         {None, nil, Options{}},
 		"grub2":        {GRUB2, grub, Options{}},
 		"syslinux":     {Syslinux, map[string]string{"syslinux/syslinux.cfg": "INCLUDE ../loader/syslinux.cfg\n"}, Options{}},
+		"zipl":         {Zipl, nil, Options{Zipl: []string{"true"}}},
 		"systemd-boot": {SystemdBoot, fat, Options{FAT: true}},
 		"none, FAT":    {None, map[string]string{"loader/entries/efi.conf": "title Firmware\n"}, Options{FAT: true}},
 		"grub2, FAT":   {GRUB2, map[string]string{"grub2/grub.cfg": "source /loader/grub.cfg\n", "loader/entries/efi.conf": "title Firmware\n"}, Options{FAT: true}},
@@ -69,7 +70,11 @@ func TestSwitch(t *testing.T) {
 func contract(t *testing.T, kind Kind, files map[string]string, o Options) {
 	ctx := t.Context()
 	boot, root := bootDir(t, files)
-	got, backend, err := Select(ctx, Auto, boot, o)
+	ask := Auto
+	if kind == Zipl { // found by the architecture
+		ask = Zipl
+	}
+	got, backend, err := Select(ctx, ask, boot, o)
 	if err != nil || got != kind {
 		t.Fatalf("Select: %v %v, want %v", err, got, kind)
 	}

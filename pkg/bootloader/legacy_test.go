@@ -11,6 +11,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/hostctl/hostctl/internal/testutil"
 	"github.com/hostctl/hostctl/pkg/bootloader/bls"
 )
 
@@ -180,5 +181,44 @@ func TestGrub2Script(t *testing.T) {
 		"load_video\nset gfxpayload=keep\ninsmod gzio\nset root='hd0'\nlinux16 /ostree/v a b\ninitrd16 /ostree/i\n}\n"
 	if err != nil || string(got) != want {
 		t.Errorf("%v\n%s", err, got)
+	}
+}
+
+// TestZipl: the stamp is there until zipl has run, whoever runs it.
+func TestZipl(t *testing.T) {
+	t.Parallel()
+	ctx := t.Context()
+	boot, root := bootDir(t, nil)
+	pending := func() bool {
+		ok, err := boot.Exists(ziplStamp)
+		testutil.Must(t, err)
+		return ok
+	}
+	with := func(command ...string) Backend {
+		_, b, err := Select(ctx, Zipl, boot, Options{Zipl: command})
+		testutil.Must(t, err)
+		return b
+	}
+	runs := with("sh", "-c", "echo x >> "+root+"/bootmap")
+	testutil.Must(t, Settle(ctx, runs, boot)) // nothing to do
+	testutil.Must(t, runs.Prepare(ctx, boot, sampleMenu(1)))
+	if !pending() {
+		t.Error("no stamp before the switch")
+	}
+	testutil.Must(t, errors.Join(with().Finish(ctx, boot, sampleMenu(1)), Settle(ctx, with(), boot)))
+	if err := with("sh", "-c", "echo no disk; exit 3").Finish(ctx, boot, sampleMenu(1)); err == nil || !strings.Contains(err.Error(), "no disk") || !pending() {
+		t.Error(err)
+	}
+	testutil.Must(t, Settle(ctx, runs, boot))
+	if data, err := os.ReadFile(filepath.Join(root, "bootmap")); err != nil || string(data) != "x\n" || pending() {
+		t.Errorf("%v %q", err, data)
+	}
+	testutil.Must(t, runs.Prepare(ctx, boot, sampleMenu(0)))
+	if err := Settle(ctx, with(), boot); !errors.Is(err, ErrZiplPending) {
+		t.Error(err)
+	}
+	testutil.Must(t, errors.Join(runs.Finish(ctx, boot, sampleMenu(0)), Settle(ctx, with(), boot)))
+	if err := Check(ctx, with("/nonexistent/zipl"), boot); !errors.Is(err, os.ErrNotExist) {
+		t.Error(err)
 	}
 }

@@ -265,7 +265,7 @@ func (l *Locked) dropLeftovers(ctx context.Context) (p CleanupPlan, mounted []st
 
 func (s *Sysroot) remove(ctx context.Context, p CleanupPlan) (mounted []string, err error) {
 	if !p.Empty() {
-		if err := s.settle(); err != nil {
+		if err := s.settle(ctx); err != nil {
 			return nil, err
 		}
 	}

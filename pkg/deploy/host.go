@@ -88,6 +88,9 @@ func (h *Host) open(p Paths, writable bool, o Options) error {
 	if err := h.openFirmware(p, writable, &o); err != nil {
 		return err
 	}
+	if o.Zipl == nil && p.Boot == ziplBoot {
+		o.Zipl = ziplCommand()
+	}
 	cmdline, err := os.ReadFile(p.Cmdline)
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err
@@ -95,6 +98,18 @@ func (h *Host) open(p Paths, writable bool, o Options) error {
 	o.Cmdline = string(cmdline)
 	h.Sysroot, err = Open(sysroot, o)
 	return err
+}
+
+const ziplBoot = "/boot" // where zipl works
+
+// ziplCommand runs zipl on the running system, where /boot may be read-only to everybody
+// but our own handle.
+func ziplCommand() []string {
+	const program = "/usr/sbin/zipl"
+	if ro, err := sys.PathReadOnly(ziplBoot); err != nil || !ro {
+		return []string{program}
+	}
+	return []string{"unshare", "--mount", "sh", "-ec", "mount -o remount,bind,rw " + ziplBoot + "; exec " + program}
 }
 
 // openFirmware opens what only machines with EFI have.

@@ -52,6 +52,8 @@ type Options struct {
 	StaterootInNames bool
 	// Grub2Generator is a program that writes GRUB's menu, see bootloader.Options.
 	Grub2Generator string
+	// Zipl is the command that runs zipl, see bootloader.Options.
+	Zipl []string
 	// Mutable leaves the top directories of new deployments without chattr +i.
 	Mutable bool
 	// StrictEtc refuses to merge (ErrEtcConflict), as libostree does, where a local
@@ -144,7 +146,7 @@ func (s *Sysroot) bootloaderKind() (bootloader.Kind, error) {
 }
 
 func (s *Sysroot) bootloaderOptions() bootloader.Options {
-	return bootloader.Options{Grub2Generator: s.o.Grub2Generator, ESP: s.o.ESP, EFIVars: s.o.EFIVars, FAT: s.o.FATBoot}
+	return bootloader.Options{Grub2Generator: s.o.Grub2Generator, Zipl: s.o.Zipl, ESP: s.o.ESP, EFIVars: s.o.EFIVars, FAT: s.o.FATBoot}
 }
 
 // bootIsFAT reports that /boot has the layout of FAT: no links, one directory for
@@ -352,15 +354,30 @@ func (s *Sysroot) syncBoot() error {
 
 // settle makes the order in force durable before anything that an older one needs
 // goes: a process that died right behind its flip left it in memory only, and two
-// filesystems, or one without a journal, keep no order between the two.
-func (s *Sysroot) settle() error {
+// filesystems, or one without a journal, keep no order between the two. A boot loader
+// that has to be told of a flip is, if that is still to be done.
+func (s *Sysroot) settle(ctx context.Context) error {
 	if s.o.ESP != nil && s.bootIsFAT() && !s.o.DisableFsync {
 		if err := s.o.ESP.Syncfs(); err != nil {
 			return err
 		}
 	}
-	return s.syncBoot()
+	if err := s.syncBoot(); err != nil || s.noSwitch != nil {
+		return err
+	}
+	kind, backend, err := s.backend(ctx)
+	if err != nil {
+		return err
+	}
+	if err := bootloader.Settle(ctx, backend, s.boot); err != nil {
+		return fmt.Errorf("finish last boot switch for %s: %w", kind, err)
+	}
+	return nil
 }
+
+// Settle does what a crash kept the last change of the boot order from doing. Every
+// change does so first; a boot should, for the sake of boot loaders that are to be told.
+func (l *Locked) Settle(ctx context.Context) error { return l.s.settle(ctx) }
 
 // bootIsMount reports that /boot is a filesystem of its own.
 func (s *Sysroot) bootIsMount() (bool, error) {

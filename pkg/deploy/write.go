@@ -62,7 +62,7 @@ func (l *Locked) write(ctx context.Context, st State, order []Deployment) (Write
 	if err := s.checkOrder(st, order); err != nil {
 		return WriteResult{}, err
 	}
-	if err := s.settle(); err != nil {
+	if err := s.settle(ctx); err != nil {
 		return WriteResult{}, err
 	}
 	assignBootSerials(order)

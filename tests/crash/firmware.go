@@ -330,3 +330,16 @@ func ubootBoot(v volume) (booted, error) {
 	}
 	return load(v, vars["kernel_image"], initrds, vars["bootargs"])
 }
+
+// ziplBoot follows s390x's firmware, which loads what zipl noted when it last ran.
+func ziplBoot(v volume) (booted, error) {
+	data, err := v.file("bootmap")
+	if err != nil {
+		return booted{}, err
+	}
+	lines := strings.Split(string(data), "\n")
+	if len(lines) != 4 {
+		return booted{}, errors.New("bootmap: torn")
+	}
+	return load(v, lines[0], strings.Fields(lines[1]), lines[2])
+}

@@ -24,9 +24,18 @@ const (
 	changeEnv = "HOSTCTL_TEST_CHANGE"
 	placeEnv  = "HOSTCTL_TEST_PLACE"
 	fatEnv    = "HOSTCTL_TEST_FAT"
+	// With this it is zipl for the machine at that place.
+	ziplEnv = "HOSTCTL_TEST_ZIPL"
 )
 
 func TestMain(m *testing.M) {
+	if place := os.Getenv(ziplEnv); place != "" {
+		if err := runZipl(place); err != nil {
+			fmt.Fprintln(os.Stderr, "error:", err)
+			os.Exit(1)
+		}
+		return
+	}
 	change := os.Getenv(changeEnv)
 	if change == "" {
 		os.Exit(m.Run())
@@ -65,6 +74,7 @@ func loaders() []loader {
 		{name: "syslinux", kind: bootloader.Syslinux, links: map[string]string{"syslinux/syslinux.cfg": "../loader/syslinux.cfg"}, firmware: extlinuxBoot},
 		extlinuxLoader(),
 		{name: "uboot", kind: bootloader.UBoot, firmware: ubootBoot, initrds: 1},
+		{name: "zipl", kind: bootloader.Zipl, firmware: ziplBoot},
 		{name: "systemd-boot", kind: bootloader.SystemdBoot, fat: true, firmware: systemdBoot,
 			files: map[string]string{"loader/loader.conf": "timeout 3\neditor no\n", "loader/entries/another.conf": foreign, "other/vmlinuz": otherKernel}},
 		{name: "systemd-boot with UKIs", kind: bootloader.SystemdBoot, fat: true, firmware: stub(systemdBoot), uki: true, initrds: 1,
@@ -219,7 +229,12 @@ func runChange(ctx context.Context, place string, fat bool, change string, scrat
 		defer d.Close()
 		dirs = append(dirs, d)
 	}
-	s, err := deploy.Open(dirs[0], deploy.Options{Boot: dirs[1], FATBoot: fat, DisableFsync: scratch, Mutable: true})
+	self, err := os.Executable()
+	if err != nil {
+		return err
+	}
+	s, err := deploy.Open(dirs[0], deploy.Options{Boot: dirs[1], FATBoot: fat, DisableFsync: scratch, Mutable: true,
+		Zipl: []string{"env", ziplEnv + "=" + place, self}})
 	if err != nil {
 		return err
 	}
@@ -297,4 +312,30 @@ func upgrade(ctx context.Context, l *deploy.Locked, st deploy.State, verb, versi
 	}
 	_, err = l.Write(ctx, deploy.Retention{}.Order(st, d, mp))
 	return err
+}
+
+// runZipl is the stand-in for zipl, which notes where the default entry's kernel and
+// initramfs are, and its options.
+func runZipl(place string) error {
+	boot, err := fsx.OpenDir(filepath.Join(place, bootFolder))
+	if err != nil {
+		return err
+	}
+	defer boot.Close()
+	sw := bootloader.LinkSwitch{}
+	version, err := sw.Active(boot)
+	if err != nil {
+		return err
+	}
+	entries, _, _, err := bootloader.ReadMenu(boot, sw, version)
+	if err != nil || len(entries) == 0 {
+		return fmt.Errorf("no entries: %v", err)
+	}
+	e := entries[0]
+	for _, name := range append([]string{e.Linux}, e.Initrd...) {
+		if ok, err := boot.Exists(strings.TrimPrefix(name, "/")); err != nil || !ok {
+			return fmt.Errorf("%s: %v", name, err)
+		}
+	}
+	return boot.WriteFileAtomic("bootmap", []byte(e.Linux+"\n"+strings.Join(e.Initrd, " ")+"\n"+e.Options+"\n"), 0o600)
 }
