@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"os"
 	"path"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -72,7 +73,7 @@ func activeTrial(boot *fsx.Dir) (name string, number, at int, err error) {
 // to go back to, without a vector in a file that it writes, and where its
 // configuration does not end with the default of the menu.
 func (syslinux) nextTrial(boot *fsx.Dir, m Menu, stub, old []byte) (int, error) {
-	if m.Tries == 0 || m.fallback() == "" || !startsDefault(append(append(stub, '\n'), old...)) {
+	if m.Tries == 0 || m.fallback() == "" || !startsDefault(slices.Concat(stub, []byte("\n"), old)) {
 		return 0, nil
 	}
 	kind, err := boot.FSType()
