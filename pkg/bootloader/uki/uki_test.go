@@ -129,10 +129,10 @@ func TestObjcopy(t *testing.T) {
 }
 
 func FuzzRead(f *testing.F) {
-	f.Add(testutil.EFI(true, whole()...))
-	f.Add(testutil.EFI(false, append(whole(), sections{{".profile", "ID=main"}, {".cmdline", "main"}}...)...))
-	f.Add(testutil.EFI(false, sections{{".linux", ""}, {".osrel", strings.Repeat("x", maxText+1)}}...))
-	overlap := testutil.EFI(false, whole()...)
+	small := sections{{".linux", "kernel"}, {".osrel", "ID=x"}, {".cmdline", "quiet"}, {".uname", "6.1"}, {".sbat", "sbat,1\n"}}
+	f.Add(testutil.EFI(true, small...))
+	f.Add(testutil.EFI(false, append(small, sections{{".profile", "ID=main"}, {".cmdline", "main"}}...)...))
+	overlap := testutil.EFI(false, small...)
 	binary.LittleEndian.PutUint32(overlap[0x80+24+240+40+20:], 100)
 	f.Add(overlap)
 	f.Fuzz(func(t *testing.T, data []byte) {
