@@ -3,6 +3,7 @@
 package diskimage
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -32,13 +33,7 @@ func (b *builder) loaderFiles() (map[string][]byte, error) {
 		return nil, fmt.Errorf("find the boot loader for %s: no tree to take it from", b.Boot)
 	}
 	if b.Boot == UEFISystemdBoot {
-		data, _, err := b.fromTree("systemd-boot-efi", "usr/lib/systemd/boot/efi/systemd-bootx64.efi.signed",
-			"usr/lib/systemd/boot/efi/systemd-bootx64.efi")
-		if err != nil {
-			return nil, err
-		}
-		// The second name is where bootctl looks for updates of its own.
-		return map[string][]byte{removableLoader: data, "EFI/systemd/systemd-bootx64.efi": data}, nil
+		return b.systemdFiles()
 	}
 	if files, err := b.readyFiles(); err != nil || files != nil {
 		return files, err
@@ -53,6 +48,41 @@ func (b *builder) loaderFiles() (map[string][]byte, error) {
 		return nil, fmt.Errorf("read %s: %w", name, err)
 	}
 	return map[string][]byte{removableLoader: data, path.Join(prefix, "grub.cfg"): []byte(b.espConfig())}, nil
+}
+
+// enrollKeys is where systemd-boot looks for keys that the firmware is to take over.
+const enrollKeys = "loader/keys/"
+
+// systemdFiles are systemd-boot and the keys that the tree has for the firmware. A tree's
+// own system partition is taken as it is where systemd-boot is on it, behind shim perhaps.
+func (b *builder) systemdFiles() (map[string][]byte, error) {
+	ready, err := b.readyFolder()
+	if err != nil {
+		return nil, err
+	}
+	files, complete := map[string][]byte{}, false
+	for name, data := range ready {
+		if strings.HasPrefix(name, enrollKeys) {
+			files[name] = data
+		}
+		complete = complete || ready[removableLoader] != nil && bytes.Contains(data, []byte("#### LoaderInfo: systemd-boot "))
+	}
+	if complete {
+		for name, data := range ready {
+			if strings.HasPrefix(name, "EFI/") { // loader.conf is not the tree's: it has the switch
+				files[name] = data
+			}
+		}
+		return files, nil
+	}
+	data, _, err := b.fromTree("systemd-boot-efi", "usr/lib/systemd/boot/efi/systemd-bootx64.efi.signed",
+		"usr/lib/systemd/boot/efi/systemd-bootx64.efi")
+	if err != nil {
+		return nil, err
+	}
+	// The second name is where bootctl looks for updates of its own.
+	files[removableLoader], files["EFI/systemd/systemd-bootx64.efi"] = data, data
+	return files, nil
 }
 
 // fromTree reads the first of the names that the tree has.
@@ -71,6 +101,25 @@ func (b *builder) fromTree(pkg string, names ...string) (data []byte, name strin
 // needs, and adds the configuration beside every GRUB: a signed one looks for it in
 // its own folder. nil if the tree has none that starts.
 func (b *builder) readyFiles() (map[string][]byte, error) {
+	files, err := b.readyFolder()
+	if err != nil {
+		return nil, err
+	}
+	found := false
+	for name := range files {
+		if strings.EqualFold(path.Base(name), "grubx64.efi") {
+			files[path.Join(path.Dir(name), "grub.cfg")] = []byte(b.espConfig())
+			found = true
+		}
+	}
+	if files[removableLoader] == nil || !found {
+		return nil, nil
+	}
+	return files, nil
+}
+
+// readyFolder reads what a tree has for the system partition; nil if it has nothing.
+func (b *builder) readyFolder() (map[string][]byte, error) {
 	dir, err := b.Tree.OpenDirInRoot(readyESP)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, nil
@@ -82,16 +131,6 @@ func (b *builder) readyFiles() (map[string][]byte, error) {
 	files := map[string][]byte{}
 	if err := readFolder(dir, "", 0, files); err != nil {
 		return nil, fmt.Errorf("read /%s: %w", readyESP, err)
-	}
-	found := false
-	for name := range files {
-		if strings.EqualFold(path.Base(name), "grubx64.efi") {
-			files[path.Join(path.Dir(name), "grub.cfg")] = []byte(b.espConfig())
-			found = true
-		}
-	}
-	if files[removableLoader] == nil || !found {
-		return nil, nil
 	}
 	return files, nil
 }

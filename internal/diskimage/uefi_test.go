@@ -140,6 +140,43 @@ func TestUEFISystemdBoot(t *testing.T) {
 	}
 }
 
+// TestSecureBootFiles: the keys that a tree brings for the firmware come with its
+// systemd-boot, and a system partition with shim before it as the tree has it.
+func TestSecureBootFiles(t *testing.T) {
+	t.Parallel()
+	testutil.Tool(t, "mkfs.vfat")
+	testutil.Tool(t, "mcopy")
+	tree := bootTree(t)
+	d := testutil.OpenDir(t, tree)
+	put := func(name, data string) {
+		t.Helper()
+		testutil.Must(t, d.MkdirAll(filepath.Dir(filepath.Join(readyESP, name)), 0o755))
+		testutil.Must(t, d.WriteFile(filepath.Join(readyESP, name), []byte(data), 0o644))
+	}
+	check := func(want map[string]string) {
+		t.Helper()
+		dir := t.TempDir()
+		res := build(t, fatSysroot(t), dir, "disk", Options{Boot: UEFISystemdBoot, Tree: d})
+		at := esp(t, filepath.Join(dir, "disk"), res.Partitions[0])
+		for name, data := range want {
+			if got := fatFile(t, at, name); got != data {
+				t.Errorf("%s: %q", name, got)
+			}
+		}
+	}
+	put("loader/keys/auto/PK.auth", "keys")
+	put("EFI/vendor/shimx64.efi", "MZ shim of GRUB")
+	check(map[string]string{"loader/keys/auto/PK.auth": "keys", "loader/entries/ostree-1.conf": "title x\n",
+		"EFI/BOOT/BOOTX64.EFI": "MZ systemd-boot", "EFI/systemd/systemd-bootx64.efi": "MZ systemd-boot"})
+	const second = "MZ #### LoaderInfo: systemd-boot 257 ####"
+	put("EFI/BOOT/BOOTX64.EFI", "MZ shim")
+	put("EFI/BOOT/grubx64.efi", second)
+	put("EFI/BOOT/mmx64.efi", "MZ keys")
+	put("loader/entries/ostree-1.conf", "not the tree's")
+	check(map[string]string{"loader/keys/auto/PK.auth": "keys", "loader/entries/ostree-1.conf": "title x\n",
+		"EFI/BOOT/BOOTX64.EFI": "MZ shim", "EFI/BOOT/grubx64.efi": second, "EFI/BOOT/mmx64.efi": "MZ keys", "EFI/vendor/shimx64.efi": "MZ shim of GRUB"})
+}
+
 // TestReadySystemPartition is a tree of Fedora's kind: shim starts GRUB, and nothing
 // that is signed changes.
 func TestReadySystemPartition(t *testing.T) {
