@@ -3,6 +3,7 @@
 package deploy
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -148,16 +149,25 @@ func readUKI(t tree, name, version string) (kernel, error) {
 	return kernel{version: version, uki: &img, vmlinuz: bootFile{source: name, name: version + ukiEnding, size: size}}, nil
 }
 
-// findKernel is the function of that name with the options and the boot loader
-// considered: under systemd-boot a unified kernel image comes first, under others
-// that can start one where the tree has no other kernel with an initramfs. ErrUKI
-// where the only kernel is one that the boot loader cannot start.
+// findKernel finds the kernel of a tree that this sysroot boots.
 func (s *Sysroot) findKernel(t tree) (kernel, error) {
-	k, err := findKernel(t)
+	kind, _, err := s.backend(context.Background())
+	if err != nil && !errors.Is(err, bootloader.ErrUnknownKind) {
+		return kernel{}, err
+	}
+	k, err := chooseKernel(t, kind)
 	if s.o.NoDeviceTrees {
 		k.devicetree, k.dtb = nil, nil
 	}
-	if err != nil && !errors.Is(err, ErrNoKernel) || err == nil && k.initramfs != nil && s.kind != bootloader.SystemdBoot {
+	return k, err
+}
+
+// chooseKernel is findKernel for a boot loader: with systemd-boot a unified kernel image
+// comes first, with others that can start one where the tree has no other kernel with
+// an initramfs. ErrUKI where the only kernel is one that the boot loader cannot start.
+func chooseKernel(t tree, kind bootloader.Kind) (kernel, error) {
+	k, err := findKernel(t)
+	if err != nil && !errors.Is(err, ErrNoKernel) || err == nil && k.initramfs != nil && kind != bootloader.SystemdBoot {
 		return k, err
 	}
 	u, ukiErr := findUKI(t)
@@ -166,12 +176,12 @@ func (s *Sysroot) findKernel(t tree) (kernel, error) {
 		return k, err
 	case ukiErr != nil:
 		return kernel{}, ukiErr
-	case s.kind.StartsUKI():
+	case kind.StartsUKI():
 		return u, nil
 	case err == nil && k.vmlinuz.source != u.vmlinuz.source:
 		return k, nil
 	}
-	return kernel{}, fmt.Errorf("%s: %w: %s starts none; systemd-boot does", u.vmlinuz.source, ErrUKI, s.kind)
+	return kernel{}, fmt.Errorf("%s: %w: %s starts none; systemd-boot does", u.vmlinuz.source, ErrUKI, kind)
 }
 
 // checkUKI refuses what could not be given to a unified kernel image at boot.

@@ -145,12 +145,12 @@ func TestUKIPlaces(t *testing.T) {
 			want string
 			err  error
 		}{{bootloader.SystemdBoot, c.sd, c.sdErr}, {bootloader.None, c.none, c.err}} {
-			k, err := (&Sysroot{kind: x.kind}).findKernel(tree)
+			k, err := chooseKernel(tree, x.kind)
 			if !errors.Is(err, x.err) || err == nil && k.vmlinuz.source != x.want || err == nil && (k.uki != nil) != (k.vmlinuz.name == "6.1.efi") {
 				t.Errorf("%s, %s: %q (%s) %v", c.name, x.kind, k.vmlinuz.source, k.vmlinuz.name, err)
 			}
 		}
-		k, err := (&Sysroot{kind: bootloader.GRUB2}).findKernel(tree)
+		k, err := chooseKernel(tree, bootloader.GRUB2)
 		_, plainKernel := c.tree[dir+"initramfs.img"]
 		if plainKernel && (err != nil || k.uki != nil) || !plainKernel && err == nil {
 			t.Errorf("%s, GRUB: %q %v", c.name, k.vmlinuz.source, err)

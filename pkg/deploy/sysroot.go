@@ -80,7 +80,6 @@ type Sysroot struct {
 	dir, boot *fsx.Dir
 	repoDir   *fsx.Dir
 	repo      *ostree.Repo
-	kind      bootloader.Kind // of the boot loader in use
 	sw        bootloader.Switch
 	noSwitch  error // why no boot order can be written
 	o         Options
@@ -122,11 +121,7 @@ func (s *Sysroot) open() (err error) {
 	if err != nil {
 		return err
 	}
-	ctx, o := context.Background(), s.bootloaderOptions()
-	if s.kind, _, err = bootloader.Select(ctx, kind, s.boot, o); err != nil && !errors.Is(err, bootloader.ErrUnknownKind) {
-		return err
-	}
-	s.sw, err = bootloader.SelectSwitch(ctx, kind, s.boot, o)
+	s.sw, err = bootloader.SelectSwitch(context.Background(), kind, s.boot, s.bootloaderOptions())
 	if errors.Is(err, bootloader.ErrNoLinks) || errors.Is(err, bootloader.ErrUnknownKind) {
 		// Everything but a new boot order still works.
 		s.sw, s.noSwitch, err = bootloader.LinkSwitch{}, err, nil
