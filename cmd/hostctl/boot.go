@@ -54,6 +54,9 @@ func (a *app) bootCheck(ctx context.Context, limit time.Duration) error {
 		if err := l.Settle(ctx); err != nil {
 			a.Log().Error("finish the last boot switch", "error", err) // no reason to leave this boot
 		}
+		if err := endSoftReboot(ctx, l); err != nil {
+			return err
+		}
 		if plan, err = l.SettleBoot(ctx); err != nil || plan.Verdict != deploy.BootOnTrial {
 			return err
 		}

@@ -6,6 +6,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
+	"os"
 	"os/exec"
 	"strconv"
 	"strings"
@@ -94,6 +96,19 @@ func (a *app) softReboot(ctx context.Context, index int, prepareOnly bool) error
 	}
 	reset := a.locked(ctx, func(l *deploy.Locked) error { return l.ResetSoftReboot(ctx) })
 	return errors.Join(fmt.Errorf("soft reboot: %w: %s", err, out), reset)
+}
+
+// endSoftReboot is for units: whichever runs first. What the system before found of
+// itself says nothing of this one, but /run is still there.
+func endSoftReboot(ctx context.Context, l *deploy.Locked) error {
+	done, err := l.CompleteSoftReboot(ctx)
+	if err != nil || !done {
+		return err
+	}
+	if err := os.Remove(bootGoodStamp); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	return nil
 }
 
 // checkSoft checks a value of --soft-reboot.

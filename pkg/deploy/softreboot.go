@@ -151,12 +151,12 @@ func (s *Sysroot) SoftRebootTarget(st State) (Deployment, bool) {
 }
 
 // CompleteSoftReboot makes the boot mark of a soft reboot that is over that of the system,
-// for other programs; this one reads either.
-func (l *Locked) CompleteSoftReboot(context.Context) error {
+// for other programs; this one reads either. done tells that there was one.
+func (l *Locked) CompleteSoftReboot(context.Context) (done bool, err error) {
 	if !l.s.softRebooted() {
-		return nil
+		return false, nil
 	}
-	return l.s.o.Run.Rename(prepareroot.NextMark, l.s.o.Run, bootedMark)
+	return true, l.s.o.Run.Rename(prepareroot.NextMark, l.s.o.Run, bootedMark)
 }
 
 // softRebooted tells that the system runs from what was /run/nextroot: systemd has moved
