@@ -21,6 +21,7 @@ type admitted struct {
 	tree, meta ostree.Checksum
 	complete   bool // its whole closure was stored before this pull
 	commit     ostree.Commit
+	base       ostree.Checksum // a complete commit that the walk compared with; zero for none
 }
 
 // admitAll receives, checks and stores the wanted commits and their parents.

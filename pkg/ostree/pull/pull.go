@@ -371,11 +371,16 @@ func (p *puller) receive(ctx context.Context, wants []want) ([]admitted, error) 
 	if err := p.applyDeltas(ctx, w); err != nil {
 		return nil, err
 	}
-	for _, c := range commits {
+	for i := range commits {
+		c := &commits[i]
 		if c.complete {
 			continue
 		}
-		if err := w.addDir("/", c.tree, c.meta); err != nil {
+		old, err := p.findBase(c, wants)
+		if err == nil {
+			err = w.addRoot(*c, old)
+		}
+		if err != nil {
 			return nil, err
 		}
 	}
@@ -395,7 +400,7 @@ func (p *puller) publish(ctx context.Context, wants []want, complete []admitted)
 			if c.complete {
 				continue
 			}
-			if err := t.ClearPartial(c.name); err != nil {
+			if err := errors.Join(p.checkBase(c), t.ClearPartial(c.name)); err != nil {
 				return err
 			}
 		}

@@ -24,7 +24,8 @@ const (
 // that the number of objects is known early, unless there are very many files: those that
 // are known and not received yet are all that is kept of them. What the repository has is not
 // requested, but stored directories are read all the same: after an interrupted
-// pull a directory can be there without what it lists.
+// pull a directory can be there without what it lists. Only what a complete commit lists
+// in the same place is passed over; see base.go.
 type walk struct {
 	p *puller
 
@@ -48,6 +49,8 @@ type job struct {
 	ostree.ObjectName
 	path  string
 	depth int
+	// old is the same directory of a complete commit: what both list is there. Zero for none.
+	old ostree.Checksum
 }
 
 type pathJob struct {
@@ -279,8 +282,12 @@ func (w *walk) tree(ctx context.Context, j job) error {
 	if err != nil {
 		return fmt.Errorf("read object %s: %w", j, err)
 	}
+	old := w.oldTree(j.old)
 	for _, f := range tree.Files {
 		if !w.wanted(j.path, f.Name, false) {
+			continue
+		}
+		if o, ok := old.File(f.Name); ok && o.Checksum == f.Checksum {
 			continue
 		}
 		if err := w.add(job{ObjectName: ostree.ObjectName{Checksum: f.Checksum, Type: ostree.TypeFile}}); err != nil {
@@ -294,24 +301,49 @@ func (w *walk) tree(ctx context.Context, j job) error {
 		if !w.wanted(j.path, d.Name, true) {
 			continue
 		}
-		if err := w.dir(j.path+d.Name+"/", j.depth+1, d.Tree, d.Meta); err != nil {
+		o, _ := old.Dir(d.Name)
+		if o == d {
+			continue
+		}
+		if err := w.dir(j.path+d.Name+"/", j.depth+1, d, o.Tree); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-func (w *walk) addDir(at string, tree, meta ostree.Checksum) error { return w.dir(at, 0, tree, meta) }
+// oldTree reads a directory of a complete commit. Where that fails everything is looked at.
+func (w *walk) oldTree(c ostree.Checksum) (t ostree.DirTree) {
+	if c.IsZero() {
+		return t
+	}
+	t, err := w.p.repo.LoadDirTree(c)
+	if err != nil {
+		w.p.log.Warn("compare with an earlier commit", "error", err)
+		return ostree.DirTree{}
+	}
+	return t
+}
 
-func (w *walk) dir(at string, depth int, tree, meta ostree.Checksum) error {
+// addRoot queues the tree of a commit; old is that of a complete one, or nil.
+func (w *walk) addRoot(c admitted, old *ostree.Commit) error {
+	root, from := ostree.TreeDir{Tree: c.tree, Meta: c.meta}, ostree.Checksum{}
+	if old != nil {
+		from = old.RootTree
+	}
+	return w.dir("/", 0, root, from)
+}
+
+func (w *walk) dir(at string, depth int, d ostree.TreeDir, old ostree.Checksum) error {
 	if len(w.p.req.Subpaths) == 0 {
 		at = ""
 	}
-	t := job{ostree.ObjectName{Checksum: tree, Type: ostree.TypeDirTree}, at, depth}
-	if err := w.add(t); err != nil {
-		return err
+	if d.Tree != old {
+		if err := w.add(job{ostree.ObjectName{Checksum: d.Tree, Type: ostree.TypeDirTree}, at, depth, old}); err != nil {
+			return err
+		}
 	}
-	return w.add(job{ObjectName: ostree.ObjectName{Checksum: meta, Type: ostree.TypeDirMeta}})
+	return w.add(job{ObjectName: ostree.ObjectName{Checksum: d.Meta, Type: ostree.TypeDirMeta}})
 }
 
 // wanted tells whether an entry of the directory at is one of the subpaths, below
