@@ -99,24 +99,60 @@ func (r *rangeDecoder) bit(p *uint16) uint32 {
 	return 1
 }
 
-// tree reads a symbol, most significant bit first; len(p) is the number of symbols.
+// tree reads a symbol, most significant bit first; len(p) is the number of symbols. It
+// and reverse are bit in a loop that keeps everything in registers.
 func (r *rangeDecoder) tree(p []uint16) uint32 {
 	n := uint32(len(p))
+	rng, code, pos := r.rng, r.code, r.pos
 	m := uint32(1)
 	for m < n {
-		m = m<<1 | r.bit(&p[m])
+		if rng < rangeTop {
+			rng <<= 8
+			code = code<<8 | uint32(r.in[pos])
+			pos++
+		}
+		v := uint32(p[m])
+		bound := rng >> probBits * v
+		if code < bound {
+			rng = bound
+			p[m] = uint16(v + (1<<probBits-v)>>probMove)
+			m <<= 1
+		} else {
+			rng -= bound
+			code -= bound
+			p[m] = uint16(v - v>>probMove)
+			m = m<<1 | 1
+		}
 	}
+	r.rng, r.code, r.pos = rng, code, pos
 	return m - n
 }
 
 // reverse reads bits, least significant first; p begins at the second node.
 func (r *rangeDecoder) reverse(p []uint16, bits uint32) (sym uint32) {
+	rng, code, pos := r.rng, r.code, r.pos
 	m := uint32(1)
 	for i := range bits {
-		b := r.bit(&p[m-1])
-		m = m<<1 | b
-		sym |= b << i
+		if rng < rangeTop {
+			rng <<= 8
+			code = code<<8 | uint32(r.in[pos])
+			pos++
+		}
+		v := uint32(p[m-1])
+		bound := rng >> probBits * v
+		if code < bound {
+			rng = bound
+			p[m-1] = uint16(v + (1<<probBits-v)>>probMove)
+			m <<= 1
+		} else {
+			rng -= bound
+			code -= bound
+			p[m-1] = uint16(v - v>>probMove)
+			m = m<<1 | 1
+			sym |= 1 << i
+		}
 	}
+	r.rng, r.code, r.pos = rng, code, pos
 	return sym
 }
 
