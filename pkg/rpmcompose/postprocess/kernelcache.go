@@ -46,8 +46,10 @@ type keptFile struct {
 	sum  [sha256.Size]byte
 }
 
+// openKernelCache gives none without an initramfs: depmod alone takes hardly longer
+// than to look at the tree.
 func (r *runner) openKernelCache(k kernelRun) (*kernelCache, error) {
-	if r.o.KernelCache == nil {
+	if r.o.KernelCache == nil || k.dracut == nil {
 		return nil, nil
 	}
 	key, err := r.kernelKey(k)

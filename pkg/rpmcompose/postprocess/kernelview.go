@@ -97,10 +97,7 @@ func (r *runner) shownToKernel() ([]scripts.ShownFile, error) {
 // these can read. Times are not told apart, as they are those of the compose.
 func (r *runner) kernelKey(k kernelRun) (string, error) {
 	h := sha256.New()
-	fmt.Fprintf(h, "kernel files %d\n%q\n%q\n", kernelViewVersion, r.o.Sandbox.Env, k.depmod.Args)
-	if k.dracut != nil {
-		fmt.Fprintf(h, "%q\n", k.dracut.Args)
-	}
+	fmt.Fprintf(h, "kernel files %d\n%q\n%q\n%q\n", kernelViewVersion, r.o.Sandbox.Env, k.depmod.Args, k.dracut.Args)
 	v := &kernelView{sum: h, links: r.o.Links, hidden: k.depmod.Hide, shown: k.depmod.Show}
 	// What of the top the sandbox shows: three directories, and links.
 	entries, err := r.root.ReadDir(".")
