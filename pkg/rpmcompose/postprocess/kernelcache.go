@@ -31,7 +31,7 @@ const (
 var errNotKept = errors.New("not kept")
 
 // kernelCache keeps the files that the commands of one key made. All methods of a nil
-// cache do nothing. See docs/formats/kernel-cache.md.
+// cache do nothing. See docs/formats/compose-cache.md.
 type kernelCache struct {
 	dir  *fsx.Dir
 	root *fsx.Dir
