@@ -35,8 +35,15 @@ func mergeInto(t *testing.T, pol Policy, root string) []Change {
 // tree, where the plan says, and every new default that collides is where the
 // plan says.
 func checkKept(t interface{ Errorf(string, ...any) }, changes []Change, base, current, next, merged map[string]string) {
-	at := map[string]string{}
+	at, replaced := map[string]string{}, map[string]string{}
 	for _, c := range changes {
+		if c.Replaced {
+			for p := range current {
+				if p == c.Path || strings.HasPrefix(p, c.Path+"/") {
+					replaced[p] = c.Path
+				}
+			}
+		}
 		if at[c.Path] = c.Path; c.Dest != "" {
 			at[c.Path] = c.Dest
 		}
@@ -48,11 +55,11 @@ func checkKept(t interface{ Errorf(string, ...any) }, changes []Change, base, cu
 		}
 	}
 	for p, local := range current {
-		isFile := strings.HasPrefix(local, "-")
 		if at[p] == "" {
 			at[p] = p // a saved default takes the place of one like it
 		}
-		if isFile && local != base[p] && merged[at[p]] != local {
+		counts := strings.HasPrefix(local, "-") || replaced[p] == "" // a file, a link
+		if counts && !sameButAttributes(local, base[p]) && merged[at[p]] != local {
 			t.Errorf("%s: local %q is lost (base %q, next %q, merged at %q: %q)", p, local, base[p], next[p], at[p], merged[at[p]])
 		}
 	}
@@ -107,45 +114,125 @@ func emptyTrees(t *testing.T) string {
 	return root
 }
 
-// Deeper trees than the table has, by chance.
+// sameButAttributes compares two lines of listingWithAttributes, or of listing.
+func sameButAttributes(a, b string) bool {
+	a, _, _ = strings.Cut(a, " attr:")
+	b, _, _ = strings.Cut(b, " attr:")
+	return a == b
+}
+
+// listingWithAttributes adds owners and an extended attribute to listing.
+func listingWithAttributes(t *testing.T, root string) map[string]string {
+	t.Helper()
+	dir := testutil.OpenDir(t, root)
+	out := listing(t, root)
+	for p := range out {
+		st, err := dir.Lstat(p)
+		testutil.Must(t, err)
+		list, err := dir.Xattrs(p)
+		testutil.Must(t, err)
+		out[p] += fmt.Sprintf(" %d:%d attr:", st.UID, st.GID)
+		for _, x := range list {
+			out[p] += fmt.Sprintf(" %s=%s", x.Name, x.Value)
+		}
+	}
+	return out
+}
+
+// drawn is what may stand in a tree: all that the merge tells apart.
+type drawn struct {
+	Kind, Text string
+	Mode       os.FileMode
+	Owner      int
+	Attr       bool
+}
+
+func drawOne(r *rapid.T, label string) drawn {
+	return drawn{
+		Kind:  rapid.SampledFrom([]string{"", "file", "file", "link", "dir", "dir"}).Draw(r, label),
+		Text:  rapid.SampledFrom([]string{"1", "2", "3"}).Draw(r, label+" text"),
+		Mode:  rapid.SampledFrom([]os.FileMode{0o644, 0o644, 0o600, 0o755 | os.ModeSetuid}).Draw(r, label+" mode"),
+		Owner: rapid.SampledFrom([]int{0, 0, 7}).Draw(r, label+" owner"),
+		Attr:  rapid.Bool().Draw(r, label+" attribute"),
+	}
+}
+
+func (x drawn) make(t *testing.T, dir, name string, root bool) {
+	t.Helper()
+	p := filepath.Join(dir, name)
+	switch x.Kind {
+	case "":
+		return
+	case "link":
+		testutil.Must(t, os.Symlink(x.Text, p))
+	case "dir":
+		testutil.Must(t, os.Mkdir(p, 0o755))
+		testutil.Must(t, os.Chmod(p, x.Mode|0o111))
+	case "file":
+		testutil.Must(t, os.WriteFile(p, []byte(x.Text), 0o600))
+	}
+	if !root {
+		return
+	}
+	testutil.Must(t, os.Lchown(p, x.Owner, x.Owner))
+	if x.Kind == "file" {
+		testutil.Must(t, os.Chmod(p, x.Mode)) // a change of owner takes set-id bits away
+	}
+	if x.Attr {
+		testutil.Must(t, testutil.OpenDir(t, dir).SetXattr(name, "trusted.merge", []byte(filepath.Base(dir))))
+	}
+}
+
+// Deeper trees than the table has, by chance, with all kinds, modes, owners and
+// attributes.
 func TestNothingIsLost(t *testing.T) {
 	t.Parallel()
 	names := []string{"a", "a.rpmnew", "a.rpmsave", "b", "b/c", "b/c/d", "b/c.rpmnew", "b.rpmsave", "b.rpmsave/c"}
-	gen := rapid.Custom(func(r *rapid.T) map[string]string {
-		tree := map[string]string{}
+	gen := rapid.Custom(func(r *rapid.T) map[string]drawn {
+		tree := map[string]drawn{}
 		for _, n := range names {
-			switch parent := filepath.Dir(n); {
-			case parent != "." && tree[parent] != "dir":
-			case rapid.Bool().Draw(r, "dir"):
-				tree[n] = "dir"
-			default:
-				if text := rapid.SampledFrom([]string{"", "", "1", "2", "3"}).Draw(r, n); text != "" {
-					tree[n] = text
-				}
+			if parent := filepath.Dir(n); parent == "." || tree[parent].Kind == "dir" {
+				tree[n] = drawOne(r, n)
 			}
 		}
 		return tree
 	})
+	for part := range 5 {
+		t.Run(fmt.Sprint(part), func(t *testing.T) {
+			t.Parallel()
+			nothingIsLost(t, names, gen)
+		})
+	}
+}
+
+func nothingIsLost(t *testing.T, names []string, gen *rapid.Generator[map[string]drawn]) {
 	rapid.Check(t, func(r *rapid.T) {
 		root, err := os.MkdirTemp(t.TempDir(), "")
 		testutil.Must(t, err)
-		for _, d := range []string{"base", "current", "merged"} {
-			testutil.Must(t, os.Mkdir(filepath.Join(root, d), 0o755))
-			tree := gen.Draw(r, d)
+		trees := map[string]map[string]drawn{"base": gen.Draw(r, "base")}
+		for _, d := range []string{"current", "merged"} {
+			trees[d] = gen.Draw(r, d)
+			// Most names of a real /etc are equal everywhere.
 			for _, n := range names {
-				switch tree[n] {
-				case "":
-				case "dir":
-					testutil.Must(t, os.Mkdir(filepath.Join(root, d, n), 0o755))
-				default:
-					write(t, filepath.Join(root, d, n), tree[n], "")
+				if parent := filepath.Dir(n); rapid.Bool().Draw(r, "as in base") && (parent == "." || trees[d][parent].Kind == "dir") {
+					trees[d][n] = trees["base"][n]
+				}
+			}
+		}
+		for d, tree := range trees {
+			testutil.Must(t, os.Mkdir(filepath.Join(root, d), 0o755))
+			for _, n := range names {
+				if parent := filepath.Dir(n); parent != "." && tree[parent].Kind != "dir" {
+					delete(tree, n)
+				} else {
+					tree[n].make(t, filepath.Join(root, d), n, os.Geteuid() == 0)
 				}
 			}
 		}
 		var pol Policy
 		pol.SaveNew = rapid.Bool().Draw(r, "save")
 		pol.Replace = rapid.SliceOfN(rapid.SampledFrom(names), 0, 2).Draw(r, "replace")
-		lists := func(d string) map[string]string { return listing(t, filepath.Join(root, d)) }
+		lists := func(d string) map[string]string { return listingWithAttributes(t, filepath.Join(root, d)) }
 		base, current, next := lists("base"), lists("current"), lists("merged")
 		changes := mergeInto(t, pol, root)
 		checkKept(r, changes, base, current, next, lists("merged"))
