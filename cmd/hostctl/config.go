@@ -6,6 +6,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"path"
+	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -25,6 +27,9 @@ defaults of the booted deployment. These are the changes that an upgrade carries
 over. With paths, or with --text, show the changed lines of each file.`,
 		Example: "  hostctl config-diff\n  hostctl config-diff /etc/ssh",
 		RunE: func(cmd *cobra.Command, args []string) error {
+			if slices.ContainsFunc(args, func(a string) bool { return path.Clean(a) == "/etc" }) {
+				args, text = nil, text || !asJSON
+			}
 			paths, err := etcPaths(args)
 			if err != nil {
 				return err
@@ -66,9 +71,6 @@ func (a *app) configDiff(ctx context.Context, e deploy.Etc, paths []string, asJS
 		diff, err := etcmerge.Diff(e.Defaults, e.Live, c.Path, "/usr/etc", "/etc")
 		if err != nil {
 			return err
-		}
-		if diff == "" && c.Op == etcmerge.OpCopy {
-			diff = fmt.Sprintf("/etc/%s has another owner or mode than its default\n", c.Path)
 		}
 		fmt.Fprint(a.Out, diff)
 	}

@@ -83,6 +83,10 @@ func TestEtcConflicts(t *testing.T) {
 	if out := call(t, root, 0, "status", "--diff"); !strings.Contains(out, "    -mine\n    +new\n") {
 		t.Error(out)
 	}
+	testutil.Must(t, os.Chmod(etcFile(t, root, "os-release"), 0o600))
+	if out := call(t, root, 0, "config-diff", "/etc"); !strings.Contains(out, "\n+mine\n") || !strings.Contains(out, "/usr/etc/os-release has mode 0644 and owner 0:0, /etc/os-release has mode 0600") {
+		t.Error(out)
+	}
 	call(t, root, 0, "config-reset", "/etc/app.conf", "/etc/other.conf")
 	if out := call(t, root, 0, "status"); strings.Contains(out, "onflict") {
 		t.Error(out)

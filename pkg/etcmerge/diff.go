@@ -50,8 +50,8 @@ func (s dirSource) Open(name string) (io.ReadCloser, error) {
 }
 
 // Diff describes how a name of tree b differs from that of tree a: a unified
-// diff for text, a line for everything else, nothing if type and content are the
-// same. The labels stand for the trees. Owners and modes are not compared.
+// diff for text, a line for everything else, owners and modes if type and content are
+// the same, nothing if those are, too. The labels stand for the trees.
 func Diff(a, b *fsx.Dir, name, aLabel, bLabel string) (string, error) {
 	x, err := describe(FromDir(a), name, true)
 	if err != nil {
@@ -63,6 +63,8 @@ func Diff(a, b *fsx.Dir, name, aLabel, bLabel string) (string, error) {
 	}
 	from, to := path.Join(aLabel, name), path.Join(bLabel, name)
 	switch {
+	case x.equal(y) && x.attributes() != y.attributes():
+		return fmt.Sprintf("%s has %s, %s has %s\n", from, x.attributes(), to, y.attributes()), nil
 	case x.equal(y):
 		return "", nil
 	case x.text && y.text:

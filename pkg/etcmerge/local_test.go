@@ -5,6 +5,7 @@ package etcmerge
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -19,9 +20,10 @@ import (
 
 func TestDiff(t *testing.T) {
 	t.Parallel()
+	owner := fmt.Sprintf("%d:%d", os.Getuid(), os.Getgid())
 	for _, c := range []struct{ a, b, want string }{
 		{"f:one", "f:one", ""},
-		{"f:one", "f:one:600", ""},
+		{"f:one", "f:one:600", "default/n has mode 0644 and owner " + owner + ", etc/n has mode 0600 and owner " + owner + "\n"},
 		{"f:one", "f:two", "--- default/n\n+++ etc/n\n@@ -1 +1 @@\n-one\n\\ No newline at end of file\n+two\n\\ No newline at end of file\n"},
 		{"", "f:one\n", "--- /dev/null\n+++ etc/n\n@@ -0,0 +1 @@\n+one\n"},
 		{"f:one\n", "", "--- default/n\n+++ /dev/null\n@@ -1 +0,0 @@\n-one\n"},
