@@ -94,3 +94,35 @@ func TestDeploymentVerbs(t *testing.T) {
 	call(t, root, 1, "rebase", "absent:")
 	call(t, root, 1, "rebase", "r:../x")
 }
+
+// TestRollbackBlock: what an administrator went back from is not taken again unasked.
+func TestRollbackBlock(t *testing.T) {
+	t.Parallel()
+	root := host(t)
+	call(t, root, 5, "rollback", "--block")
+	call(t, root, 0, "kargs", "--append=x")
+	call(t, root, 1, "rollback", "--block") // the same tree
+	release(t, root, "2", nil)
+	call(t, root, 0, "upgrade")
+	if out := call(t, root, 0, "rollback", "--block", "--reason=no network"); !strings.Contains(out, "Default for the next boot: 1 ") || !strings.Contains(out, "Blocked: 2 ") {
+		t.Error(out)
+	}
+	if out := call(t, root, 0, "upgrade"); !strings.Contains(out, "version 2 is blocked on this host: no network") {
+		t.Error(out)
+	}
+	if out := call(t, root, 0, "status"); !strings.Contains(out, "no network") || !strings.Contains(out, "hostctl unblock") {
+		t.Error(out)
+	}
+	call(t, root, 0, "unblock", "2")
+	if out := call(t, root, 0, "upgrade", "--allow-downgrade"); strings.Contains(out, "blocked") {
+		t.Error(out)
+	}
+	release(t, root, "3", nil)
+	call(t, root, 0, "upgrade")
+	call(t, root, 0, "rollback", "--block")
+	release(t, root, "4", map[string]string{"app.conf": "4\n"})
+	if out := call(t, root, 0, "upgrade"); !strings.Contains(out, "-> 4 ") { // a newer one is taken
+		t.Error(out)
+	}
+	call(t, root, 2, "rollback", "--reason=x")
+}

@@ -4,6 +4,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os/exec"
 
@@ -15,35 +16,51 @@ import (
 )
 
 func (a *app) rollbackCmd() *cobra.Command {
-	var reboot bool
+	var reboot, block bool
+	var reason string
 	cmd := &cobra.Command{
 		Use:   "rollback",
 		Short: "Make the previous deployment the default for the next boot",
 		Long: `Make the deployment before the booted one the default for the next boot. Done
 again before a restart, it is undone. Nothing is downloaded and no file of
-either deployment changes; each keeps its own /etc.`,
-		Args: cli.NoArgs,
+either deployment changes; each keeps its own /etc.
+
+The next upgrade takes the newest version again. With --block it does not take the
+one that is left, until there is a newer one or "hostctl unblock" allows it.`,
+		Example: "  hostctl rollback --reboot\n  hostctl rollback --block --reason=\"no network\"",
+		Args:    cli.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			if err := a.rollback(cmd.Context()); err != nil {
+			if cmd.Flags().Changed("reason") && !block {
+				return ui.UsageError{Err: errors.New("--reason needs --block")}
+			}
+			if err := a.rollback(cmd.Context(), block, reason); err != nil {
 				return err
 			}
 			return a.rebootIf(cmd.Context(), reboot)
 		},
 	}
 	cmd.Flags().BoolVarP(&reboot, "reboot", "r", false, "restart the machine at once")
+	cmd.Flags().BoolVar(&block, "block", false, "keep upgrades from taking the version that is left again")
+	cmd.Flags().StringVar(&reason, "reason", "rolled back by hand", "why, for status and upgrade to say")
 	return cmd
 }
 
-func (a *app) rollback(ctx context.Context) error {
-	return a.withSysroot(true, func(s *deploy.Sysroot) error {
-		return s.WithLock(ctx, func(l *deploy.Locked) error {
-			d, err := l.Rollback(ctx)
-			if err != nil {
-				return err
-			}
-			fmt.Fprintf(a.Out, "Default for the next boot: %s %s\n", d.Version, d.Checksum)
-			return nil
-		})
+func (a *app) rollback(ctx context.Context, block bool, reason string) error {
+	return a.locked(ctx, func(l *deploy.Locked) (err error) {
+		var to, left deploy.Deployment
+		if block {
+			to, left, err = l.RollbackAndBlock(ctx, reason)
+		} else {
+			to, err = l.Rollback(ctx)
+		}
+		if err != nil {
+			return err
+		}
+		fmt.Fprintf(a.Out, "Default for the next boot: %s %s\n", to.Version, to.Checksum)
+		if block {
+			fmt.Fprintf(a.Out, "Blocked: %s %s\n", left.Version, left.Checksum)
+		}
+		return nil
 	})
 }
 

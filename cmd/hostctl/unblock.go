@@ -14,8 +14,8 @@ import (
 func (a *app) unblockCmd() *cobra.Command {
 	return &cobra.Command{
 		Use:   "unblock VERSION|CHECKSUM",
-		Short: "Let upgrades take a version again that failed its trial",
-		Long: `Forget that a version failed its trial. The next upgrade takes it again, on trial
+		Short: "Let upgrades take a version again that failed its trial or was blocked",
+		Long: `Forget that a version failed its trial, or that a rollback blocked it. The next upgrade takes it again, on trial
 as before. "status" lists what is blocked, and why.`,
 		Example: "  hostctl unblock 1.1\n  hostctl unblock 8c21909b",
 		Args:    cli.OneArg("a version, or a checksum of which eight digits are enough"),

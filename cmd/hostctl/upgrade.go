@@ -55,7 +55,7 @@ system as it was and continues later without receiving anything twice.`,
 	f.add(cmd)
 	cmd.Flags().BoolVar(&f.check, "check", false, "only tell what would be upgraded")
 	cmd.Flags().BoolVar(&f.allowDowngrade, "allow-downgrade", false, "accept a commit that is older than the current one")
-	cmd.Flags().BoolVar(&f.allowBlocked, "allow-blocked", false, "take a version that failed its trial on this host, too")
+	cmd.Flags().BoolVar(&f.allowBlocked, "allow-blocked", false, "take a version that failed its trial or was blocked on this host, too")
 	cmd.MarkFlagsMutuallyExclusive("check", "reboot")
 	cmd.MarkFlagsMutuallyExclusive("check", "soft-reboot")
 	return cmd
@@ -209,7 +209,7 @@ func (a *app) printRefused(res upgrade.Result) {
 	if name == "" {
 		name = res.New.Checksum.String()
 	}
-	a.line("No upgrade: version %s failed its trial on this host and is blocked: %s", name, res.Blocked.Reason)
+	a.line("No upgrade: version %s is blocked on this host: %s", name, res.Blocked.Reason)
 	a.line("Run \"hostctl unblock %s\" or \"hostctl upgrade --allow-blocked\" to try it again.", name)
 }
 

@@ -36,7 +36,7 @@ type Trial struct {
 	Problem string `json:"problem,omitempty"`
 }
 
-// Blocked is a commit that failed its trial: an upgrade does not take it again.
+// Blocked is a commit that failed its trial, or was blocked by hand: an upgrade does not take it again.
 type Blocked struct {
 	Checksum ostree.Checksum `json:"checksum"`
 	Version  string          `json:"version,omitempty"`

@@ -21,7 +21,8 @@ import (
 )
 
 // shape is one state of a name in a tree: "" absent, "f:TEXT[:MODE]" a file,
-// "l:TARGET" a link, "p" a FIFO, "d:CHILD=TEXT,…" a directory with files.
+// "l:TARGET" a link, "p" a FIFO, "d:CHILD=TEXT,…" a directory with files, "closed" an
+// empty one for its owner only.
 type shape string
 
 func shapes() []shape {
@@ -41,6 +42,8 @@ func build(t *testing.T, root, name string, s shape) {
 		testutil.Must(t, os.Symlink(arg, p))
 	case "p":
 		testutil.Must(t, syscall.Mkfifo(p, 0o644))
+	case "closed":
+		testutil.Must(t, os.Mkdir(p, 0o700))
 	case "d":
 		testutil.Must(t, os.Mkdir(p, 0o755))
 		for child := range strings.SplitSeq(arg, ",") {
@@ -220,6 +223,11 @@ func TestConflicts(t *testing.T) {
 		{"d:", "d:c=one", "", "n parent mkdir ; n/c added copy "},
 		{"d:", "d:c=one", "l:x", "n parent mkdir file-and-directory; n/c added copy "},
 		{"d:c=one", "d:c=two", "f:one", "n parent mkdir file-and-directory; n/c modified copy modified-and-dropped"},
+		{"f:one", "d:c=one", "f:two", "n modified mkdir file-and-directory; n/c added copy "},
+		{"d:c=one", "", "f:one", "n removed remove file-and-directory"},
+		{"", "closed", "d:", "n added mkdir both-added"},
+		{"", "closed", "closed", "n added mkdir "},
+		{"d:", "closed", "d:", "n modified mkdir "},
 		{"l:x", "l:y", "l:z", "n modified copy both-modified"},
 		{"f:one", "p", "f:two", "n ignored  "},
 		{"", "p", "", "n ignored  "},

@@ -59,7 +59,7 @@ type Options struct {
 	// Tries is how often a new deployment is booted before the one before it comes
 	// again, see deploy.Sysroot.Tries; 0: as configured, negative: no trial.
 	Tries        int
-	AllowBlocked bool // take a commit that failed its trial, too
+	AllowBlocked bool // take a commit that failed its trial or was blocked, too
 	NoCleanup    bool // leave what the change made superfluous
 
 	Trust    pull.TrustOptions // where keys are looked for, beside those of the remote
