@@ -126,3 +126,37 @@ func TestRollbackBlock(t *testing.T) {
 	}
 	call(t, root, 2, "rollback", "--reason=x")
 }
+
+// TestForeignOrigins: a deployment that another program follows something else with can
+// be changed, except for upgrades, which say why; a rebase makes it ours.
+func TestForeignOrigins(t *testing.T) {
+	t.Parallel()
+	root := host(t)
+	for text, want := range map[string]string{
+		"":                                 "follows no ref; ",
+		"baserefspec=r:fedora/silver\n":    "rpm-ostree's r:fedora/silver",
+		"unconfigured-state=register it\n": "has to be configured first: register it",
+		"container-image-reference=ostree-unverified-registry:example.test/os:1\nkeep=me\n": "the container image ostree-unverified-registry:example.test/os:1",
+	} {
+		testutil.Run(t, "ostree", "admin", "deploy", "--sysroot="+root, "--os=os", "main")
+		if strings.HasPrefix(text, "unconf") {
+			text = "refspec=main\n" + text
+		}
+		origin := filepath.Dir(etcFile(t, root, "")) + ".origin"
+		testutil.Must(t, os.WriteFile(origin, []byte("[origin]\n"+text), 0o644))
+		for _, verb := range []string{"upgrade", "upgrade --check", "deploy 1"} {
+			if code, line := process(t, root, "$hostctl --sysroot=$root "+verb); code != 1 || !strings.Contains(line, want) {
+				t.Errorf("%q: %s: %d %s", text, verb, code, line)
+			}
+		}
+		call(t, root, 0, "kargs", "--append=x")
+		call(t, root, 0, "status")
+		testutil.Run(t, "ostree", "refs", "--repo="+root+"/ostree/repo", "--create=next", "main", "--force")
+		call(t, root, 0, "rebase", ":next")
+		call(t, root, 0, "upgrade")
+		if got := read(t, filepath.Dir(etcFile(t, root, ""))+".origin"); !strings.Contains(got, "refspec=next\n") || strings.Contains(got, "base") ||
+			strings.Contains(got, "image") || strings.Contains(got, "unconf") || strings.Contains(text, "keep") != strings.Contains(got, "keep=me") {
+			t.Errorf("%q: %s", text, got)
+		}
+	}
+}

@@ -80,8 +80,24 @@ func (o Origin) with(group, key, value string) Origin {
 // Refspec returns the ref to follow, [REMOTE:]REF.
 func (o Origin) Refspec() string { return o.get(originGroup, "refspec") }
 
-// WithRefspec returns the origin following another ref.
-func (o Origin) WithRefspec(refspec string) Origin { return o.with(originGroup, "refspec", refspec) }
+// WithRefspec returns the origin following another ref, and nothing else instead.
+func (o Origin) WithRefspec(refspec string) Origin {
+	for _, key := range []string{"container-image-reference", "baserefspec", "unconfigured-state"} {
+		o = o.with(originGroup, key, "")
+	}
+	return o.with(originGroup, "refspec", refspec)
+}
+
+// Foreign says what another program follows where there is no refspec; "" for nothing.
+func (o Origin) Foreign() string {
+	if image := o.get(originGroup, "container-image-reference"); image != "" {
+		return "the container image " + image
+	}
+	if base := o.get(originGroup, "baserefspec"); base != "" {
+		return "rpm-ostree's " + base + " with changes of its own"
+	}
+	return ""
+}
 
 // OverrideCommit returns the commit that the deployment is held at, if any.
 func (o Origin) OverrideCommit() (ostree.Checksum, bool) {

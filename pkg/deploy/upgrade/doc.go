@@ -29,6 +29,7 @@ import (
 // Conditions that callers test for.
 var (
 	ErrNoOrigin     = errors.New("deployment follows no ref")
+	ErrUnconfigured = errors.New("the origin has to be configured first")
 	ErrNoVersion    = errors.New("no such version in the history of the ref")
 	ErrAmbiguous    = errors.New("several stateroots have deployments; name one")
 	ErrNoDeployment = deploy.ErrNoDeployment

@@ -16,7 +16,7 @@ import (
 func SetKargs(ctx context.Context, s *deploy.Sysroot, index int, o Options) (Result, error) {
 	o.AllowDowngrade = true // nothing is pulled
 	return locked(ctx, s, "change kernel arguments", func(l *deploy.Locked) (*job, error) {
-		j, err := start(ctx, s, o, "")
+		j, err := begin(ctx, s, o)
 		if err != nil {
 			return j, err
 		}

@@ -134,9 +134,39 @@ func locked(ctx context.Context, s *deploy.Sysroot, what string, fn func(*deploy
 	return res, nil
 }
 
-// start reads the state and the origin. spec, where given, names another ref than
-// the origin's, see retarget.
+// start is begin for what pulls. spec, where given, names another ref than the
+// origin's, see retarget.
 func start(ctx context.Context, s *deploy.Sysroot, o Options, spec string) (*job, error) {
+	j, err := begin(ctx, s, o)
+	if err != nil {
+		return nil, err
+	}
+	refspec := j.origin.Refspec()
+	if spec != "" {
+		if refspec, err = retarget(refspec, spec); err != nil {
+			return nil, err
+		}
+	} else if todo := j.origin.UnconfiguredState(); todo != "" {
+		return nil, fmt.Errorf("%s: %w: %s", j.from.Name(), ErrUnconfigured, todo)
+	}
+	if refspec == "" {
+		return nil, fmt.Errorf("%s: %w", j.from.Name(), noOrigin(j.origin))
+	}
+	j.res.Refspec = refspec
+	j.remote, j.ref, err = ostree.SplitRefspec(refspec)
+	return j, err
+}
+
+// noOrigin says what an origin without a ref has instead, if that is known.
+func noOrigin(o deploy.Origin) error {
+	if what := o.Foreign(); what != "" {
+		return fmt.Errorf("%w but %s; \"hostctl rebase REMOTE:REF\" changes that", ErrNoOrigin, what)
+	}
+	return fmt.Errorf("%w; \"hostctl rebase REMOTE:REF\" makes it follow one", ErrNoOrigin)
+}
+
+// begin reads the state and the origin.
+func begin(ctx context.Context, s *deploy.Sysroot, o Options) (*job, error) {
 	j := &job{s: s, o: o}
 	var err error
 	if j.st, err = s.Load(ctx); err != nil {
@@ -162,19 +192,6 @@ func start(ctx context.Context, s *deploy.Sysroot, o Options, spec string) (*job
 		return nil, fmt.Errorf("stateroot %s: %w", j.stateroot, ErrNoDeployment)
 	}
 	j.origin = j.from.Origin.Successor()
-	refspec := j.origin.Refspec()
-	if spec != "" {
-		if refspec, err = retarget(refspec, spec); err != nil {
-			return nil, err
-		}
-	}
-	if refspec == "" {
-		return nil, fmt.Errorf("%s: %w", j.from.Name(), ErrNoOrigin)
-	}
-	if j.remote, j.ref, err = ostree.SplitRefspec(refspec); err != nil {
-		return nil, err
-	}
-	j.res.Refspec = refspec
 	j.res.Current, err = describe(s.Repo(), j.from.Checksum)
 	return j, err
 }
