@@ -140,9 +140,11 @@ func TestBothAgents(t *testing.T) {
 	for i := range 4 {
 		release(t, root, strconv.Itoa(i+2), map[string]string{"app.conf": strconv.Itoa(i)})
 		code, line := process(t, root, `
-			$hostctl --sysroot=$root upgrade & ours=$!
+			# Who waited for too long tries again.
+			try() { while :; do "$@" && return; test $? = 3 || return 1; done; }
+			try $hostctl --sysroot=$root upgrade & ours=$!
 			ostree admin deploy --sysroot=$root --os=os --retain main & theirs=$!
-			$hostctl --sysroot=$root kargs --append=n`+strconv.Itoa(i)+` & more=$!
+			try $hostctl --sysroot=$root kargs --append=n`+strconv.Itoa(i)+` & more=$!
 			wait $ours; wait $theirs; wait $more`)
 		if code != 0 {
 			t.Fatalf("round %d: %s", i, line)
