@@ -5,6 +5,7 @@ package deploy
 import (
 	"context"
 	"fmt"
+	"time"
 
 	"github.com/hostctl/hostctl/pkg/etcmerge"
 )
@@ -55,7 +56,11 @@ func (s *Sysroot) preview(ctx context.Context, req Request) (Preview, error) {
 	if err != nil {
 		return p, err
 	}
-	next := Deployment{Stateroot: req.Stateroot, Checksum: req.Commit, Serial: -1, BootChecksum: sum, Index: -1, overlays: req.Overlays}
+	commit, err := s.repo.LoadCommit(req.Commit)
+	if err != nil {
+		return p, err
+	}
+	next := Deployment{Time: time.Unix(int64(commit.Timestamp), 0).UTC(), Stateroot: req.Stateroot, Checksum: req.Commit, Serial: -1, BootChecksum: sum, Index: -1, overlays: req.Overlays}
 	block, err := s.bootBlock()
 	if err != nil {
 		return p, err
