@@ -13,7 +13,7 @@ export PATH := $(CURDIR)/build/go/bin:$(PATH):/usr/local/go/bin:/usr/sbin:/sbin
 LDFLAGS := -s -w -X github.com/hostctl/hostctl/internal/version.Version=$(VERSION)
 BUILD   := $(GO) build -trimpath -buildvcs=false -ldflags "$(LDFLAGS)"
 
-.PHONY: all build setup-build setup-compose setup-test setup-bench demo demo-quick test unit race vet lint interop libostree ostree-tests bench-ostree bench-compose fuzz vm vm-matrix features power-loss crash-vm install install-compose rpmroot rpm clean
+.PHONY: all build setup-build setup-compose setup-test setup-bench demo demo-quick test unit race vet lint interop libostree ostree-tests bench-ostree bench-compose fuzz vm vm-matrix features power-loss crash-vm crash-matrix install install-compose rpmroot rpm clean
 
 all: build
 
@@ -133,6 +133,11 @@ power-loss: setup-test
 # The same machine killed ten times.
 crash-vm: setup-test rpmroot
 	HOSTCTL_E2E=crash HOSTCTL_CRASHES=10 $(GO) test -count=1 -v -timeout 90m ./tests/e2e
+
+# Machines with ext4, xfs and btrfs roots and one with /boot on FAT, killed HOSTCTL_CRASHES
+# (15) times each; one table at the end. HOSTCTL_CRASH_KINDS=xfs,fat for some.
+crash-matrix: setup-test rpmroot
+	HOSTCTL_E2E=crash-matrix $(GO) test -count=1 -v -timeout 300m -run TestCrashMatrix ./tests/e2e
 
 clean:
 	chattr -R -f -i $(B)/lab/*/ostree/deploy 2>/dev/null || true

@@ -15,7 +15,7 @@ die() { echo "setup: $*" >&2; exit 1; }
 # the race detector.
 build_cmds="make git"
 compose_cmds="bwrap rpm rpmbuild rpmsign createrepo_c modifyrepo_c gpg mkfs.ext4 debugfs mkfs.vfat mcopy grub-mkimage ostree qemu-system-x86_64 qemu-img"
-test_cmds="gcc objcopy pkg-config strace openssl xz zstd bzip2 cpio setfattr dbus-daemon gdbus testsolv gjs python3 getfattr sfdisk dpkg grub-script-check grub-editenv unshare tar matchpathcon mkfs.xfs mkfs.btrfs filefrag skopeo mtype fsck.vfat"
+test_cmds="gcc objcopy pkg-config strace openssl xz zstd bzip2 cpio setfattr dbus-daemon gdbus testsolv gjs python3 getfattr sfdisk dpkg grub-script-check grub-editenv unshare tar matchpathcon mkfs.xfs mkfs.btrfs filefrag skopeo mtype fsck.vfat qemu-storage-daemon xfs_repair btrfs"
 debian_build="make git ca-certificates"
 debian_compose="bubblewrap rpm createrepo-c gpg gpg-agent e2fsprogs dosfstools mtools grub-pc-bin grub-common ostree qemu-system-x86 qemu-utils"
 debian_test="gcc binutils libc6-dev libostree-dev ostree-tests ostree-boot pkg-config strace openssl xz-utils zstd bzip2 cpio dbus-daemon dbus-session-bus-common libglib2.0-bin libsolv-tools gjs python3-gi attr fdisk util-linux tar selinux-utils selinux-policy-default xfsprogs btrfs-progs ovmf skopeo"
@@ -47,6 +47,7 @@ done
 [ "$want" != test ] || /usr/bin/python3 -c 'from gi.repository import GLib' >/dev/null 2>&1 || missing="$missing python3(GLib)"
 [ "$want" != test ] || pkg-config --exists ostree-1 2>/dev/null || missing="$missing libostree(headers)"
 [ "$want" != test ] || [ -d /usr/libexec/installed-tests/libostree ] || missing="$missing ostree-tests"
+[ "$want" != test ] || [ -x /usr/lib/ostree/ostree-prepare-root ] || missing="$missing ostree-prepare-root"
 [ "$want" != test ] || ls /usr/share/OVMF/OVMF_CODE*.fd /usr/share/edk2/ovmf/OVMF_CODE.fd 2>/dev/null | grep -q . || missing="$missing ovmf"
 [ "$want" != test ] || ls /etc/selinux/*/contexts/files/file_contexts >/dev/null 2>&1 || missing="$missing selinux-policy"
 

@@ -4,7 +4,7 @@
 // against ostree and rpm, what bad input does, a machine that upgrades, rolls
 // back and is killed in the middle, and a tree with packages of every kind. It
 // needs root, the built programs and HOSTCTL_E2E, which names the parts to run:
-// tree, machine, crash, trial, matrix, features (commas).
+// tree, machine, crash, crash-matrix, trial, matrix, features (commas).
 package e2e
 
 import (
