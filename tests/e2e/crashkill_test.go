@@ -268,14 +268,15 @@ func (k *killer) duringShutdown(point string) {
 	k.judge(said, true)
 }
 
-// kill waits for a random moment, longer before long steps, and kills QEMU.
+// kill waits for a random moment, longer before long steps and shorter before short
+// ones, and kills QEMU.
 func (k *killer) kill(point string) {
 	within := 300 * time.Millisecond
 	switch point {
 	case "deploy.checkout-begin", "deploy.finalize-begin", "deploy.kernel-file":
 		within = 3 * time.Second
-	case "deploy.armed", "deploy.before-flip":
-		within = 600 * time.Millisecond
+	case "deploy.before-flip", "deploy.after-flip":
+		within = 60 * time.Millisecond
 	}
 	time.Sleep(time.Duration(k.random.Int64N(int64(within))))
 	k.Kill()

@@ -107,7 +107,7 @@ func newMachineOf(t *testing.T, l *lab.Lab) *machine {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { os.Remove(image) })
-	v, err := vm.New(vm.Config{Image: image, Tools: tools, UEFI: strings.HasPrefix(l.Boot, "uefi-"), MaxLife: 85 * time.Minute, Logf: t.Logf,
+	v, err := vm.New(vm.Config{Image: image, Tools: tools, UEFI: strings.HasPrefix(l.Boot, "uefi-"), MaxLife: 3 * time.Hour, Logf: t.Logf,
 		Forwards: []vm.Forward{{Guest: "10.0.2.100:80", Host: web.Listener.Addr().String()}}})
 	if err != nil {
 		t.Fatal(err)
