@@ -68,10 +68,11 @@ func (m *machine) bootedUKI(version string) {
 	if got := variable("StubInfo"); !strings.HasPrefix(got, "systemd-stub ") {
 		m.t.Errorf("started by %q", got)
 	}
-	entry := variable("LoaderEntrySelected")
+	// Some versions tell the name with its counters, as it was before they changed it.
+	entry, _, _ := strings.Cut(strings.TrimSuffix(variable("LoaderEntrySelected"), ".conf"), "+")
 	m.expect("sed -n 's,.*ostree=/ostree/boot.\\(.\\)/.*,\\1,p' /proc/cmdline", strings.Split(entry, "-")[1])
 	// The file that was started is the tree's, byte by byte.
-	m.sh(`f=$(sed -n 's/^linux //p' /boot/loader/entries/` + strings.TrimSuffix(entry, ".conf") + `*.conf); cmp "/boot$f" "/usr/lib/modules/$(uname -r)/$(uname -r).efi"
+	m.sh(`f=$(sed -n 's/^linux //p' /boot/loader/entries/` + entry + `*.conf | head -n 1); cmp "/boot$f" "/usr/lib/modules/$(uname -r)/$(uname -r).efi"
 test "$(basename "$(dirname "$f")")" = "testdistro-$(sha256sum < "/boot$f" | cut -d' ' -f1)"`)
 	m.expect("find /boot/ostree -name 'vmlinuz*' -o -name 'initramfs*'", "")
 }
