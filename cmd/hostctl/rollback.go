@@ -17,7 +17,7 @@ import (
 
 func (a *app) rollbackCmd() *cobra.Command {
 	var reboot, block bool
-	var reason string
+	var reason, soft string
 	cmd := &cobra.Command{
 		Use:   "rollback",
 		Short: "Make the previous deployment the default for the next boot",
@@ -33,8 +33,14 @@ one that is left, until there is a newer one or "hostctl unblock" allows it.`,
 			if cmd.Flags().Changed("reason") && !block {
 				return ui.UsageError{Err: errors.New("--reason needs --block")}
 			}
+			if err := a.checkSoft(soft); err != nil {
+				return err
+			}
 			if err := a.rollback(cmd.Context(), block, reason); err != nil {
 				return err
+			}
+			if soft != "" {
+				return a.softOrReboot(cmd.Context(), soft == softRequired)
 			}
 			return a.rebootIf(cmd.Context(), reboot)
 		},
@@ -42,6 +48,7 @@ one that is left, until there is a newer one or "hostctl unblock" allows it.`,
 	cmd.Flags().BoolVarP(&reboot, "reboot", "r", false, "restart the machine at once")
 	cmd.Flags().BoolVar(&block, "block", false, "keep upgrades from taking the version that is left again")
 	cmd.Flags().StringVar(&reason, "reason", "rolled back by hand", "why, for status and upgrade to say")
+	addSoft(cmd.Flags(), &soft)
 	return cmd
 }
 

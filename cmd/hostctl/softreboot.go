@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 
 	"github.com/hostctl/hostctl/internal/ui"
 	"github.com/hostctl/hostctl/pkg/deploy"
@@ -109,6 +110,11 @@ func endSoftReboot(ctx context.Context, l *deploy.Locked) error {
 		return err
 	}
 	return nil
+}
+
+// addSoft adds --soft-reboot.
+func addSoft(fl *pflag.FlagSet, value *string) {
+	fl.StringVar(value, "soft-reboot", "", "restart without the kernel when it is done: `auto` restarts the machine where that is not possible, required fails then")
 }
 
 // checkSoft checks a value of --soft-reboot.

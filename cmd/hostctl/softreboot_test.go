@@ -15,7 +15,7 @@ func TestSoftRebootUsage(t *testing.T) {
 		{"soft-reboot", "--sysroot=/nowhere"}, {"soft-reboot", "x"}, {"soft-reboot", "--reset", "1"},
 		{"soft-reboot", "--prepare", "--reset"}, {"soft-reboot", "1", "2"},
 		{"upgrade", "--soft-reboot=perhaps"}, {"upgrade", "--soft-reboot=auto", "--check"},
-		{"upgrade", "--soft-reboot=auto", "--sysroot=/nowhere"},
+		{"upgrade", "--soft-reboot=auto", "--sysroot=/nowhere"}, {"rollback", "--soft-reboot=perhaps"},
 	} {
 		var out, errw bytes.Buffer
 		if code := run(t.Context(), args, &out, &errw); code != 2 || errw.Len() == 0 {

@@ -29,7 +29,7 @@ type upgradeFlags struct {
 func (f *upgradeFlags) add(cmd *cobra.Command) {
 	fl := cmd.Flags()
 	fl.BoolVarP(&f.reboot, "reboot", "r", false, "restart the machine when it is done")
-	fl.StringVar(&f.soft, "soft-reboot", "", "restart without the kernel when it is done: `auto` restarts the machine where that is not possible, required fails then")
+	addSoft(fl, &f.soft)
 	fl.BoolVar(&f.asJSON, "json", false, "print the result as JSON")
 	fl.StringVar(&f.etcConflicts, "etc-conflicts", "", "what to do where a file of /etc was changed here and in the new tree: `keep` yours and the new default beside it, or fail and change nothing")
 	fl.StringArrayVar(&f.etcReplace, "etc-replace", nil, "in a conflict at `PATH` or below take the new default and keep yours beside it")

@@ -84,6 +84,29 @@ func TestCheckImages(t *testing.T) {
 	}
 }
 
+// The image goes with its deployment.
+func TestCleanupDropsImage(t *testing.T) {
+	t.Parallel()
+	b := newBox(t, InitOptions{})
+	conf := "[composefs]\nenabled=yes\n"
+	first := b.deploy(b.commit("b", "1", release("1", "k1").with(confName, conf)), Retention{})
+	b.deploy(b.commit("b", "2", release("2", "k1").with(confName, conf)), Retention{})
+	last := b.deploy(b.commit("b", "3", release("3", "k1").with(confName, conf)), Retention{})
+	b.locked(func(l *Locked) {
+		_, err := l.Cleanup(t.Context())
+		testutil.Must(t, err)
+	})
+	if _, err := os.Lstat(b.path(first.Dir())); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("the first deployment: %v", err)
+	}
+	if _, err := os.Lstat(b.path(last.Dir(), ".ostree.cfs")); err != nil {
+		t.Error(err)
+	}
+	if bad, n, err := b.sysroot().CheckImages(t.Context()); err != nil || len(bad) > 0 || n != 2 {
+		t.Errorf("check: %v of %d, %v", bad, n, err)
+	}
+}
+
 // What can't be booted is not deployed: the filesystem of a test may have fs-verity,
 // then the commit has no digest.
 func TestDeploySignedImage(t *testing.T) {
