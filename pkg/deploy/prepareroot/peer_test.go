@@ -47,7 +47,6 @@ mount -t tmpfs run run
 mount --bind "$ROOT" sysroot
 mount --bind "$PROG" prog
 mount --bind "$CMDLINE" proc/cmdline
-[ -z "$HOLD" ] || mount -o remount,bind,ro sysroot
 chroot . /prog/prepare-root /sysroot >&2
 chroot . /bin/sh -c "$LOOK"
 cp run/ostree-booted "$MARK"
@@ -69,7 +68,7 @@ func initramfs(t *testing.T, program, root, target, config string) (tree string,
 	testutil.Must(t, os.WriteFile(cmdline, []byte("quiet ostree="+target+" rw\n"), 0o644))
 	cmd := exec.Command("unshare", "--mount", "sh", "-c", enterInitramfs)
 	cmd.Env = append(os.Environ(), "SCRATCH="+scratch, "ROOT="+root, "PROG="+prog, "CMDLINE="+cmdline, "LOOK="+look,
-		"MARK="+filepath.Join(dir, "mark"), "HOLD=")
+		"MARK="+filepath.Join(dir, "mark"))
 	var out, errout bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &out, &errout
 	if err := cmd.Run(); err != nil {
