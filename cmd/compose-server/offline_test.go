@@ -19,6 +19,7 @@ import (
 func TestOfflineTree(t *testing.T) {
 	t.Parallel()
 	rpmtest.Needs(t, "bwrap", "createrepo_c")
+	ostree := testutil.Tool(t, "ostree")
 	dir := t.TempDir()
 	rpms := filepath.Join(dir, "rpms")
 	testutil.Must(t, os.Mkdir(rpms, 0o755))
@@ -58,10 +59,10 @@ func TestOfflineTree(t *testing.T) {
 	compose(0, "--dry-run", "--offline")
 	lacks("base-1.0-1.x86_64, demo-1.0-1.noarch")
 	compose(0)
-	online := testutil.Run(t, "ostree", "--repo="+repo, "rev-parse", "demo")
+	online := testutil.Run(t, ostree, "--repo="+repo, "rev-parse", "demo")
 	server.Close()
 	compose(0, "--offline", "--force-nocache", "--no-parent")
-	if offline := testutil.Run(t, "ostree", "--repo="+repo, "rev-parse", "demo"); offline != online {
+	if offline := testutil.Run(t, ostree, "--repo="+repo, "rev-parse", "demo"); offline != online {
 		t.Errorf("offline %s, online %s", offline, online)
 	}
 }
