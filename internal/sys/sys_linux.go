@@ -258,7 +258,7 @@ func IsFAT(fd int) (bool, error) {
 func BlockSize(fd int) (int64, error) {
 	var st unix.Statfs_t
 	err := ignoreEINTR(func() error { return unix.Fstatfs(fd, &st) })
-	return st.Bsize, err
+	return int64(st.Bsize), err //nolint:unconvert // not an int64 on every architecture
 }
 
 // Listxattr lists the attribute names of path without following a link.
