@@ -54,7 +54,7 @@ func (a *app) bootCheck(ctx context.Context, limit time.Duration) error {
 		if err := l.Settle(ctx); err != nil {
 			a.Log().Error("finish the last boot switch", "error", err) // no reason to leave this boot
 		}
-		if err := endSoftReboot(ctx, l); err != nil {
+		if err := endSoftReboot(ctx, l.Sysroot()); err != nil {
 			return err
 		}
 		if plan, err = l.SettleBoot(ctx); err != nil || plan.Verdict != deploy.BootOnTrial {

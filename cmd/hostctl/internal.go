@@ -69,7 +69,7 @@ func (a *app) finalizeStaged(cmd *cobra.Command, _ []string) error {
 func (a *app) bootComplete(cmd *cobra.Command, _ []string) error {
 	ctx := cmd.Context()
 	return a.withSysroot(true, func(s *deploy.Sysroot) error {
-		if err := s.WithLock(ctx, func(l *deploy.Locked) error { return endSoftReboot(ctx, l) }); err != nil {
+		if err := endSoftReboot(ctx, s); err != nil {
 			return err
 		}
 		st, err := s.Load(ctx)

@@ -101,8 +101,8 @@ func (a *app) softReboot(ctx context.Context, index int, prepareOnly bool) error
 
 // endSoftReboot is for units: whichever runs first. What the system before found of
 // itself says nothing of this one, but /run is still there.
-func endSoftReboot(ctx context.Context, l *deploy.Locked) error {
-	done, err := l.CompleteSoftReboot(ctx)
+func endSoftReboot(ctx context.Context, s *deploy.Sysroot) error {
+	done, err := s.CompleteSoftReboot(ctx)
 	if err != nil || !done {
 		return err
 	}

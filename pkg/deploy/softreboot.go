@@ -8,6 +8,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path"
 	"slices"
@@ -152,11 +153,16 @@ func (s *Sysroot) SoftRebootTarget(st State) (Deployment, bool) {
 
 // CompleteSoftReboot makes the boot mark of a soft reboot that is over that of the system,
 // for other programs; this one reads either. done tells that there was one.
-func (l *Locked) CompleteSoftReboot(context.Context) (done bool, err error) {
-	if !l.s.softRebooted() {
+// It takes no lock, so that a boot does not wait for one.
+func (s *Sysroot) CompleteSoftReboot(context.Context) (done bool, err error) {
+	if !s.softRebooted() {
 		return false, nil
 	}
-	return true, l.s.o.Run.Rename(prepareroot.NextMark, l.s.o.Run, bootedMark)
+	err = s.o.Run.Rename(prepareroot.NextMark, s.o.Run, bootedMark)
+	if errors.Is(err, fs.ErrNotExist) { // another has just done it
+		return false, nil
+	}
+	return err == nil, err
 }
 
 // softRebooted tells that the system runs from what was /run/nextroot: systemd has moved

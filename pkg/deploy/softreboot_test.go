@@ -92,13 +92,11 @@ func TestSoftReboot(t *testing.T) {
 	if names(st.Deployments) != "2.0* 1.0" {
 		t.Errorf("after the soft reboot: %s", names(st.Deployments))
 	}
-	b.locked(func(l *Locked) {
-		for _, want := range []bool{true, false} {
-			if done, err := l.CompleteSoftReboot(t.Context()); err != nil || done != want {
-				t.Errorf("complete: %v, %v, want %v", done, err, want)
-			}
+	for _, want := range []bool{true, false} {
+		if done, err := b.sysroot().CompleteSoftReboot(t.Context()); err != nil || done != want {
+			t.Errorf("complete: %v, %v, want %v", done, err, want)
 		}
-	})
+	}
 	if ok, err := b.run.Exists("ostree/nextroot-booted"); ok || err != nil {
 		t.Errorf("mark of the next root: %v, %v", ok, err)
 	}
