@@ -271,7 +271,7 @@ func (r *run) commit(ctx context.Context, c composed) (Result, error) {
 	if r.env.NoParent {
 		parent = ostree.Checksum{}
 	}
-	c.read = func() { go r.removeWork() }
+	c.read = func() { go func() { _ = r.removeWork() }() } // inWork tells the error
 	done, err := commit(ctx, r.env, r.plan, c, parent)
 	if err != nil {
 		return Result{}, err

@@ -43,7 +43,7 @@ func (m *machine) fellBack(reason string) {
 	if got := m.sh(`hostctl status --json | jq -r '.blocked[0].reason'`); !strings.Contains(got, reason) {
 		m.t.Errorf("blocked for %q, want %q", got, reason)
 	}
-	if got := m.sh("hostctl upgrade"); !strings.Contains(got, "is blocked: ") {
+	if got := m.sh("hostctl upgrade"); !strings.Contains(got, "is blocked on this host: ") {
 		m.t.Errorf("upgrade to a blocked version says:\n%s", got)
 	}
 	m.expect("hostctl status --json | jq -r '.deployments[0].staged'", "false")
