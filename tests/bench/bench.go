@@ -6,6 +6,8 @@ import (
 	"bytes"
 	"context"
 	"fmt"
+	"io"
+	"io/fs"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -43,7 +45,9 @@ type work struct {
 	name    string
 	rounds  int // 0: as many as asked for
 	prepare func(ctx context.Context, dir string) error
-	argv    func(dir string) []string // without the program
+	// reads are folders that the work reads. They are read before each run.
+	reads []string
+	argv  func(dir string) []string // without the program
 	// size, if not nil, is a result whose bytes are compared as well.
 	size func(dir string) (int64, error)
 }
@@ -118,6 +122,9 @@ func (b *bench) once(ctx context.Context, w work, p int) (s sample, err error) {
 	}
 	// What is left to write belongs to the preparation.
 	syscall.Sync()
+	if err := warm(w.reads); err != nil {
+		return s, err
+	}
 	argv := w.argv(dir)
 	before, err := b.web.cpu()
 	if err != nil {
@@ -139,6 +146,31 @@ func (b *bench) once(ctx context.Context, w work, p int) (s sample, err error) {
 	return s, err
 }
 
+// warm reads all files below some folders: machines that give memory back drop what was
+// not used for a minute, and who came first would read from the disk.
+func warm(dirs []string) error {
+	buf := make([]byte, 256<<10)
+	for _, dir := range dirs {
+		err := filepath.WalkDir(dir, func(name string, d fs.DirEntry, err error) error {
+			if err != nil || !d.Type().IsRegular() {
+				return err
+			}
+			f, err := os.Open(name)
+			if err != nil {
+				return err
+			}
+			defer f.Close()
+			_, err = io.CopyBuffer(struct{ io.Writer }{io.Discard}, struct{ io.Reader }{f}, buf)
+			return err
+		})
+		if err != nil {
+			return fmt.Errorf("read %s: %w", dir, err)
+		}
+	}
+	return nil
+}
+
+// median is the mean of the two in the middle where the number is even.
 func median(list []sample) sample {
 	pick := func(of func(sample) int64) int64 {
 		var all []int64
@@ -146,7 +178,8 @@ func median(list []sample) sample {
 			all = append(all, of(s))
 		}
 		slices.Sort(all)
-		return all[len(all)/2]
+		n := len(all)
+		return (all[(n-1)/2] + all[n/2]) / 2
 	}
 	return sample{
 		wall:   time.Duration(pick(func(s sample) int64 { return int64(s.wall) })),

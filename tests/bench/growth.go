@@ -34,12 +34,9 @@ func (b *bench) growth(ctx context.Context, sizes string) (err error) {
 }
 
 func (b *bench) grow(ctx context.Context, n int) error {
-	in := inputs{archive: filepath.Join(b.dir, "archive"), bare: filepath.Join(b.dir, "bare"), tree: filepath.Join(b.dir, "tree")}
-	for _, dir := range []string{in.archive, in.bare, in.tree} {
-		if err := removeAll(dir); err != nil {
-			return err
-		}
-	}
+	// The folders of smaller trees stay until the end: see once.
+	p := func(name string) string { return filepath.Join(b.dir, fmt.Sprintf("%s-%d", name, n)) }
+	in := inputs{archive: p("archive"), bare: p("bare"), tree: p("tree")}
 	if err := makeTree(in.tree, n); err != nil {
 		return err
 	}
@@ -49,17 +46,17 @@ func (b *bench) grow(ctx context.Context, n int) error {
 	for _, w := range []work{
 		{name: "commit to archive", prepare: func(ctx context.Context, _ string) error {
 			return b.peerRun(ctx, "init", "--repo="+in.archive, "--mode=archive")
-		}, argv: func(string) []string { return commit(in.archive) }},
+		}, reads: []string{in.tree}, argv: func(string) []string { return commit(in.archive) }},
 		{name: "commit to bare", prepare: func(ctx context.Context, _ string) error {
 			return b.peerRun(ctx, "init", "--repo="+in.bare, "--mode=bare")
-		}, argv: func(string) []string { return commit(in.bare) }},
+		}, reads: []string{in.tree}, argv: func(string) []string { return commit(in.bare) }},
 		{name: "pull over HTTP, archive to bare", prepare: func(ctx context.Context, dir string) error {
 			if err := b.initRepo("bare")(ctx, dir); err != nil {
 				return err
 			}
-			return b.peerRun(ctx, "remote", "add", "--repo="+repo(dir), "--no-gpg-verify", "origin", b.web.url+"/archive")
-		}, argv: func(dir string) []string { return []string{"pull", "--repo=" + repo(dir), "origin", "v1"} }},
-		{name: "fsck", argv: func(string) []string { return []string{"fsck", "--quiet", "--repo=" + in.bare} }},
+			return b.peerRun(ctx, "remote", "add", "--repo="+repo(dir), "--no-gpg-verify", "origin", b.web.url+"/"+filepath.Base(in.archive))
+		}, reads: []string{in.archive}, argv: func(dir string) []string { return []string{"pull", "--repo=" + repo(dir), "origin", "v1"} }},
+		{name: "fsck", reads: []string{in.bare}, argv: func(string) []string { return []string{"fsck", "--quiet", "--repo=" + in.bare} }},
 		{name: "hard-link checkout", argv: func(dir string) []string {
 			return []string{"checkout", "--repo=" + in.bare, "--require-hardlinks", "v1", filepath.Join(dir, "out")}
 		}},
