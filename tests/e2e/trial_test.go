@@ -8,6 +8,7 @@ import (
 	"testing"
 
 	"github.com/hostctl/hostctl/internal/diskimage"
+	"github.com/hostctl/hostctl/tests/lab"
 )
 
 // settle waits until the boot under way was judged.
@@ -101,7 +102,7 @@ func (m *machine) trials(boot diskimage.Boot) {
 	m.fellBack("did not get as far as the health checks")
 	m.console("Attempted to kill init")
 
-	if boot != diskimage.UEFISystemdBoot { // it returns to the firmware, which may wait for somebody
+	if boot == lab.Extlinux { // systemd-boot returns to the firmware, which may wait for somebody
 		c.begin("trial: kernel unreadable")
 		m.sh("hostctl upgrade --tries 1")
 		m.sh("systemctl stop hostctl-finalize-staged.service") // does now what shutdown would
