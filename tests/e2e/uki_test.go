@@ -63,14 +63,19 @@ func (m *machine) bootedUKI(version string) {
 	m.expect("hostctl status --json | jq -r '.deployments[] | select(.booted) | .uki'", "true")
 	m.expect("systemctl --failed --no-legend | wc -l", "0")
 	variable := func(name string) string {
-		return m.sh("tail -c +5 /sys/firmware/efi/efivars/" + name + "-" + guid + ` | tr -d '\0'`)
+		return m.sh("tail -c +5 /sys/firmware/efi/efivars/" + name + "-" + guid + ` > /run/variable; tr -d '\0' < /run/variable`)
 	}
+	m.sh("mountpoint -q /sys/firmware/efi/efivars || mount -t efivarfs efivarfs /sys/firmware/efi/efivars")
 	if got := variable("StubInfo"); !strings.HasPrefix(got, "systemd-stub ") {
 		m.t.Errorf("started by %q", got)
 	}
 	// Some versions tell the name with its counters, as it was before they changed it.
 	entry, _, _ := strings.Cut(strings.TrimSuffix(variable("LoaderEntrySelected"), ".conf"), "+")
-	m.expect("sed -n 's,.*ostree=/ostree/boot.\\(.\\)/.*,\\1,p' /proc/cmdline", strings.Split(entry, "-")[1])
+	parts := strings.Split(entry, "-")
+	if len(parts) != 3 {
+		m.t.Fatalf("started the entry %q", entry)
+	}
+	m.expect("sed -n 's,.*ostree=/ostree/boot.\\(.\\)/.*,\\1,p' /proc/cmdline", parts[1])
 	// The file that was started is the tree's, byte by byte.
 	m.sh(`f=$(sed -n 's/^linux //p' /boot/loader/entries/` + entry + `*.conf | head -n 1); cmp "/boot$f" "/usr/lib/modules/$(uname -r)/$(uname -r).efi"
 test "$(basename "$(dirname "$f")")" = "testdistro-$(sha256sum < "/boot$f" | cut -d' ' -f1)"`)
