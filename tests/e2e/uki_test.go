@@ -63,7 +63,7 @@ func (m *machine) bootedUKI(version string) {
 	m.expect("hostctl status --json | jq -r '.deployments[] | select(.booted) | .uki'", "true")
 	m.expect("systemctl --failed --no-legend | wc -l", "0")
 	variable := func(name string) string {
-		return m.sh("tail -c +5 /sys/firmware/efi/efivars/" + name + "-" + guid + ` > /run/variable; tr -d '\0' < /run/variable`)
+		return m.sh("cat /sys/firmware/efi/efivars/" + name + "-" + guid + ` > /run/variable; tail -c +5 /run/variable | tr -d '\0'`)
 	}
 	m.sh("mountpoint -q /sys/firmware/efi/efivars || mount -t efivarfs efivarfs /sys/firmware/efi/efivars")
 	if got := variable("StubInfo"); !strings.HasPrefix(got, "systemd-stub ") {
