@@ -101,10 +101,13 @@ func VerityDigest(fd int) (digest [32]byte, on bool, err error) {
 func EnableVerity(fd int) error {
 	arg := unix.FsverityEnableArg{Version: 1, Hash_algorithm: fsVeritySHA256, Block_size: 4096}
 	_, _, errno := unix.Syscall(unix.SYS_IOCTL, uintptr(fd), unix.FS_IOC_ENABLE_VERITY, uintptr(unsafe.Pointer(&arg)))
-	if errno != 0 && errno != unix.EEXIST {
-		return errno
+	switch errno {
+	case 0, unix.EEXIST:
+		return nil
+	case unix.EINVAL:
+		return fmt.Errorf("blocks of 4096 bytes, where the filesystem may have smaller ones: %w", unix.EOPNOTSUPP)
 	}
-	return nil
+	return errno
 }
 
 // BlockDevice gives "major:minor" of the device that holds path; "" for filesystems
