@@ -16,26 +16,14 @@ var ErrSameTree = errors.New("the deployment to go back to has the same tree")
 // RollbackAndBlock is Rollback, and keeps upgrades from taking the version that was to
 // boot next again, for the given reason. It gives both deployments.
 func (l *Locked) RollbackAndBlock(ctx context.Context, reason string) (to, left Deployment, err error) {
-	st, err := l.s.Load(ctx)
-	if err != nil {
-		return to, left, err
-	}
-	order, err := PlanRollback(st)
-	if err != nil {
-		return to, left, err
-	}
-	to, left = order[0], st.Deployments[0]
-	if to.Checksum == left.Checksum {
-		return to, left, fmt.Errorf("block %s: %w", left.Name(), ErrSameTree)
-	}
-	// First: a crash behind the switch must not let the next upgrade take it again.
-	err = l.s.updateBootRecord(func(r *bootRecord) error {
-		r.block(Blocked{Checksum: left.Checksum, Version: left.Version, Reason: reason, Time: time.Now()})
-		return nil
+	return l.rollback(ctx, func(to, left Deployment) error {
+		if to.Checksum == left.Checksum {
+			return fmt.Errorf("block %s: %w", left.Name(), ErrSameTree)
+		}
+		// First: a crash behind the switch must not let the next upgrade take it again.
+		return l.s.updateBootRecord(func(r *bootRecord) error {
+			r.block(Blocked{Checksum: left.Checksum, Version: left.Version, Reason: reason, Time: time.Now()})
+			return nil
+		})
 	})
-	if err != nil {
-		return to, left, err
-	}
-	_, err = l.Write(ctx, order)
-	return to, left, err
 }

@@ -167,18 +167,29 @@ func (l *Locked) SetOrigin(ctx context.Context, index int, o Origin) error {
 
 // Rollback is PlanRollback and Write.
 func (l *Locked) Rollback(ctx context.Context) (Deployment, error) {
+	to, _, err := l.rollback(ctx, func(Deployment, Deployment) error { return nil })
+	return to, err
+}
+
+// rollback goes from one deployment to another; before is called when both are known
+// and nothing is changed.
+func (l *Locked) rollback(ctx context.Context, before func(to, left Deployment) error) (to, left Deployment, err error) {
 	st, err := l.s.Load(ctx)
 	if err != nil {
-		return Deployment{}, err
+		return Deployment{}, Deployment{}, err
 	}
 	order, err := PlanRollback(st)
 	if err != nil {
-		return Deployment{}, err
+		return Deployment{}, Deployment{}, err
+	}
+	to, left = order[0], st.Deployments[0]
+	if err := before(to, left); err != nil {
+		return Deployment{}, Deployment{}, err
 	}
 	if _, err := l.Write(ctx, order); err != nil {
-		return Deployment{}, err
+		return Deployment{}, Deployment{}, err
 	}
-	return order[0], failpoint.Hit("deploy.rolled-back")
+	return to, left, failpoint.Hit("deploy.rolled-back")
 }
 
 // WithKargs returns order with the kernel arguments of the deployment at i
