@@ -36,17 +36,9 @@ func findUKI(t tree) (kernel, error) {
 	}
 	var found kernel
 	for _, v := range versions {
-		k, err := ukiIn(t, path.Join(modulesDir, v), v)
-		if errors.Is(err, ErrNoKernel) {
-			continue
-		}
-		if err != nil {
+		if err := found.onlyUKI(ukiIn(t, path.Join(modulesDir, v), v)); err != nil {
 			return kernel{}, err
 		}
-		if found.uki != nil {
-			return kernel{}, fmt.Errorf("%w: unified kernel images %s and %s", ErrInvalidCommit, found.vmlinuz.source, k.vmlinuz.source)
-		}
-		found = k
 	}
 	if found.uki == nil {
 		found, err = ukiIn(t, ukiDir, "")
@@ -56,6 +48,21 @@ func findUKI(t tree) (kernel, error) {
 	}
 	found.addons, err = listTree(t, found.vmlinuz.source+addonEnding, found.vmlinuz.name+addonEnding, 0)
 	return found, err
+}
+
+// onlyUKI takes what a search gave, ErrNoKernel for nothing; ErrInvalidCommit where there
+// was another image before.
+func (k *kernel) onlyUKI(next kernel, err error) error {
+	switch {
+	case errors.Is(err, ErrNoKernel):
+		return nil
+	case err != nil:
+		return err
+	case k.uki != nil:
+		return fmt.Errorf("%w: unified kernel images %s and %s", ErrInvalidCommit, k.vmlinuz.source, next.vmlinuz.source)
+	}
+	*k = next
+	return nil
 }
 
 // ukiIn finds the unified kernel image in a directory. version is that of the
@@ -72,17 +79,9 @@ func ukiIn(t tree, dir, version string) (kernel, error) {
 	}
 	var found kernel
 	for _, name := range ukiNames(names, version) {
-		k, err := readUKI(t, path.Join(dir, name), version)
-		if errors.Is(err, ErrNoKernel) {
-			continue
-		}
-		if err != nil {
+		if err := found.onlyUKI(readUKI(t, path.Join(dir, name), version)); err != nil {
 			return kernel{}, err
 		}
-		if found.uki != nil {
-			return kernel{}, fmt.Errorf("%w: unified kernel images %s and %s", ErrInvalidCommit, found.vmlinuz.source, k.vmlinuz.source)
-		}
-		found = k
 	}
 	if found.uki == nil {
 		return kernel{}, ErrNoKernel
