@@ -25,9 +25,6 @@ var ErrNoVerity = errors.New("the filesystem has no fs-verity")
 // ErrImageDigest reports a composefs image that is not the one that the commit records.
 var ErrImageDigest = errors.New("composefs image differs from the digest in the commit")
 
-// digestKey is where a commit has the digest of its image, from libostree.
-const digestKey = "ostree.composefs.digest.v0"
-
 const maxPrepareRoot = 1 << 20 // bytes
 
 // composefsOf tells what a deployment's tree, or the repository's configuration, wants
@@ -88,7 +85,7 @@ func (s *Sysroot) checkDigest(commit, digest ostree.Checksum, signed bool) error
 	if err != nil {
 		return err
 	}
-	want, ok := c.Metadata.ByteSlice(digestKey)
+	want, ok := c.Metadata.ByteSlice(prepareroot.DigestKey)
 	if !ok && !signed {
 		return nil
 	}

@@ -52,7 +52,7 @@ func withDigest(t *testing.T, r *ostree.Repo, c ostree.Checksum, key ed25519.Pri
 	testutil.Must(t, err)
 	old, err := r.LoadCommit(c)
 	testutil.Must(t, err)
-	old.Metadata.Set(digestKey, gvariant.ByteSlice(digest[:]))
+	old.Metadata.Set(prepareroot.DigestKey, gvariant.ByteSlice(digest[:]))
 	_, err = r.Update(t.Context(), func(ctx context.Context, x *ostree.Txn) error {
 		if c, err = x.WriteCommit(ctx, old); err != nil {
 			return err

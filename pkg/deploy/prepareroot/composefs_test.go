@@ -81,7 +81,7 @@ func TestSignedDigest(t *testing.T) {
 	want := strings.Repeat("5a", 32)
 	raw, err := hex.DecodeString(want)
 	testutil.Must(t, err)
-	meta.Set(digestKey, gvariant.ByteSlice(raw))
+	meta.Set(DigestKey, gvariant.ByteSlice(raw))
 	commit := commitBytes(t, nil, meta)
 	signature := ed25519.Sign(r.key, commit)
 	name := r.write(commit, ed25519.Sign(foreign, commit), signature)

@@ -20,9 +20,11 @@ import (
 // does not say what its image is.
 var ErrNotSigned = errors.New("deployment is not signed")
 
-// The names in commits, from libostree, and the type of a commit object.
+// DigestKey is where the metadata of a commit has the digest of its image, from libostree.
+const DigestKey = "ostree.composefs.digest.v0"
+
+// Other names in commits, from libostree, and the type of a commit object.
 const (
-	digestKey    = "ostree.composefs.digest.v0"
 	signatureKey = "ostree.sign.ed25519"
 	imageKey     = "ostree.container.image-config"
 	commitType   = "(a{sv}aya(say)sstayay)"
@@ -134,9 +136,9 @@ func signedBy(keys []ed25519.PublicKey, commit, meta []byte) (string, error) {
 		return "", fmt.Errorf("%w: read commit: %w", ErrNotSigned, err)
 	}
 	d, _ = v.Children()[0].Dict()
-	digest, _ := d.ByteSlice(digestKey)
+	digest, _ := d.ByteSlice(DigestKey)
 	if len(digest) != sha256.Size {
-		return "", fmt.Errorf("%w: it has no %s", ErrNotSigned, digestKey)
+		return "", fmt.Errorf("%w: it has no %s", ErrNotSigned, DigestKey)
 	}
 	return hex.EncodeToString(digest), nil
 }
