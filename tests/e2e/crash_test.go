@@ -46,7 +46,9 @@ func crashKinds() map[string]lab.Lab {
 // TestCrashMatrix is TestKilledMachine for roots on ext4, xfs and btrfs under BIOS
 // and GRUB and for /boot on FAT under UEFI and systemd-boot, HOSTCTL_CRASHES times
 // each (default 15), with one table at the end. HOSTCTL_CRASH_KINDS names some (commas); the
-// table has those of earlier runs, too, which are kept in build/lab/crash.
+// table has those of earlier runs, too, which are kept in build/lab/crash. As many
+// machines run side by side as the -parallel flag says; HOSTCTL_SEED repeats the
+// choices of each.
 func TestCrashMatrix(t *testing.T) {
 	need(t, "crash-matrix")
 	kinds := []string{"ext4", "xfs", "btrfs", "fat"}
@@ -54,22 +56,23 @@ func TestCrashMatrix(t *testing.T) {
 		kinds = strings.Split(v, ",")
 	}
 	n := number(t, "HOSTCTL_CRASHES", 15)
-	random := seeded(t)
-	results := ""
-	for _, name := range kinds {
-		kind, ok := crashKinds()[name]
-		if !ok {
-			t.Fatalf("HOSTCTL_CRASH_KINDS: there is no %q", name)
+	machines := crashKinds()
+	results := filepath.Join(widerLab(t, "", "").Dir, "crash")
+	t.Run("machines", func(t *testing.T) {
+		for _, name := range kinds {
+			kind, ok := machines[name]
+			if !ok {
+				t.Fatalf("HOSTCTL_CRASH_KINDS: there is no %q", name)
+			}
+			if n == 0 {
+				continue // the table of earlier runs
+			}
+			t.Run(name, func(t *testing.T) {
+				t.Parallel()
+				killAll(t, widerLab(t, kind.Boot, kind.RootFS), n, seeded(t), newTally(t, results, name), false)
+			})
 		}
-		l := widerLab(t, kind.Boot, kind.RootFS)
-		results = filepath.Join(l.Dir, "crash")
-		if n == 0 {
-			continue // the table of earlier runs
-		}
-		t.Run(name, func(t *testing.T) {
-			killAll(t, l, n, random, newTally(t, results, name), false)
-		})
-	}
+	})
 	t.Logf("TALLY\n%s", table(readTallies(t, results)))
 }
 

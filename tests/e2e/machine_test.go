@@ -86,6 +86,9 @@ type machine struct {
 	count *counter
 }
 
+// imaging lets one machine be installed at a time: all use the lab's folder.
+var imaging sync.Mutex
+
 func newMachine(t *testing.T) *machine {
 	t.Helper()
 	return newMachineOf(t, theLab(t))
@@ -102,7 +105,9 @@ func newMachineOf(t *testing.T, l *lab.Lab) *machine {
 	count := &counter{next: composed.Handler(dir, nil), full: map[string]int{}}
 	web := httptest.NewServer(count)
 	t.Cleanup(web.Close)
+	imaging.Lock()
 	image, tools, err := l.Image(t.Context())
+	imaging.Unlock()
 	if err != nil {
 		t.Fatal(err)
 	}
