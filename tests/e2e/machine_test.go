@@ -86,8 +86,25 @@ type machine struct {
 	count *counter
 }
 
-// imaging lets one machine be installed at a time: all use the lab's folder.
+// imaging lets one machine be installed at a time: all use the same names in the
+// lab's folder.
 var imaging sync.Mutex
+
+// ownImage makes a disk for one test, beside those of others that run.
+func ownImage(t *testing.T, l *lab.Lab) (string, vm.Tools) {
+	t.Helper()
+	imaging.Lock()
+	defer imaging.Unlock()
+	image, tools, err := l.Image(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	own := filepath.Join(filepath.Dir(image), "disk-of-"+strings.ReplaceAll(t.Name(), "/", "-")+".img")
+	if err := os.Rename(image, own); err != nil {
+		t.Fatal(err)
+	}
+	return own, tools
+}
 
 func newMachine(t *testing.T) *machine {
 	t.Helper()
@@ -105,12 +122,7 @@ func newMachineOf(t *testing.T, l *lab.Lab) *machine {
 	count := &counter{next: composed.Handler(dir, nil), full: map[string]int{}}
 	web := httptest.NewServer(count)
 	t.Cleanup(web.Close)
-	imaging.Lock()
-	image, tools, err := l.Image(t.Context())
-	imaging.Unlock()
-	if err != nil {
-		t.Fatal(err)
-	}
+	image, tools := ownImage(t, l)
 	t.Cleanup(func() { os.Remove(image) })
 	v, err := vm.New(vm.Config{Image: image, Tools: tools, UEFI: strings.HasPrefix(l.Boot, "uefi-"), MaxLife: 3 * time.Hour, Logf: t.Logf,
 		Forwards: []vm.Forward{{Guest: "10.0.2.100:80", Host: web.Listener.Addr().String()}}})

@@ -65,8 +65,12 @@ func layouts(t *testing.T) []string {
 // first boot, kernel arguments, an upgrade, a rollback.
 func TestMatrix(t *testing.T) {
 	need(t, "matrix")
+	t.Parallel()
 	for _, boot := range layouts(t) {
-		t.Run(boot, func(t *testing.T) { matrixMachine(t, boot) })
+		t.Run(boot, func(t *testing.T) {
+			t.Parallel()
+			matrixMachine(t, boot)
+		})
 	}
 }
 

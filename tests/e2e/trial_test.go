@@ -8,7 +8,6 @@ import (
 	"testing"
 
 	"github.com/hostctl/hostctl/internal/diskimage"
-	"github.com/hostctl/hostctl/tests/lab"
 )
 
 // settle waits until the boot under way was judged.
@@ -62,11 +61,15 @@ func TestTrial(t *testing.T) {
 // TestTrialMatrix is the same with the other boot loaders.
 func TestTrialMatrix(t *testing.T) {
 	need(t, "matrix")
+	t.Parallel()
 	for _, boot := range layouts(t) {
 		if boot == string(diskimage.BIOSGRUB) {
 			continue
 		}
-		t.Run(boot, func(t *testing.T) { newMachineOf(t, widerLab(t, boot, "")).trials(diskimage.Boot(boot)) })
+		t.Run(boot, func(t *testing.T) {
+			t.Parallel()
+			newMachineOf(t, widerLab(t, boot, "")).trials(diskimage.Boot(boot))
+		})
 	}
 }
 
@@ -102,7 +105,7 @@ func (m *machine) trials(boot diskimage.Boot) {
 	m.fellBack("did not get as far as the health checks")
 	m.console("Attempted to kill init")
 
-	if boot == lab.Extlinux { // systemd-boot returns to the firmware, which may wait for somebody
+	if boot != diskimage.UEFISystemdBoot { // it returns to the firmware, which may wait for somebody
 		c.begin("trial: kernel unreadable")
 		m.sh("hostctl upgrade --tries 1")
 		m.sh("systemctl stop hostctl-finalize-staged.service") // does now what shutdown would

@@ -16,6 +16,7 @@ import (
 // rollback.
 func TestUKI(t *testing.T) {
 	need(t, "matrix")
+	t.Parallel()
 	boot := string(diskimage.UEFISystemdBoot)
 	if !slices.Contains(layouts(t), boot) {
 		t.Skipf("HOSTCTL_MATRIX has no %s", boot)
