@@ -106,9 +106,10 @@ func (a *app) containerEncapsulate(ctx context.Context, rev, image string, f enc
 		return err
 	}
 	if f.json {
-		return a.printJSON(res)
+		return a.PrintJSON(res)
 	}
-	return a.printImage(dst, res)
+	a.printImage(dst, res)
+	return nil
 }
 
 // imageContents reads which files belong to which packages, and for which machine
@@ -262,7 +263,7 @@ func writeArchive(ctx context.Context, layout *fsx.Dir, file string) error {
 	return f.Commit()
 }
 
-func (a *app) printImage(dst container.Reference, res *container.Encapsulated) error {
+func (a *app) printImage(dst container.Reference, res *container.Encapsulated) {
 	all, fresh := res.Size()
 	kept := 0
 	for _, l := range res.Layers {
@@ -270,11 +271,11 @@ func (a *app) printImage(dst container.Reference, res *container.Encapsulated) e
 			kept++
 		}
 	}
-	fmt.Fprintf(a.Out, "%s => %s\n", res.Commit, dst)
-	fmt.Fprintf(a.Out, "%d layers, %s", len(res.Layers), ui.Bytes(all))
+	more := ""
 	if kept > 0 {
-		fmt.Fprintf(a.Out, "; %d as in the previous image, %s to download", kept, ui.Bytes(fresh))
+		more = fmt.Sprintf("; %d as in the previous image, %s to download", kept, ui.Bytes(fresh))
 	}
-	_, err := fmt.Fprintf(a.Out, "\nDigest: %s\n", res.Manifest.Digest)
-	return err
+	a.Line("%s => %s", res.Commit, dst)
+	a.Line("%d layers, %s%s", len(res.Layers), ui.Bytes(all), more)
+	a.Line("Digest: %s", res.Manifest.Digest)
 }

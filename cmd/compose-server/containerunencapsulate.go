@@ -4,7 +4,6 @@ package main
 
 import (
 	"context"
-	"fmt"
 
 	"github.com/spf13/cobra"
 
@@ -69,8 +68,8 @@ func (a *app) containerUnencapsulate(ctx context.Context, image string, f unenca
 		return err
 	}
 	if f.json {
-		return a.printJSON(res)
+		return a.PrintJSON(res)
 	}
-	_, err = fmt.Fprintln(a.Out, res.Commit)
-	return err
+	a.Line("%s", res.Commit)
+	return nil
 }

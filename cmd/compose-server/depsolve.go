@@ -4,7 +4,6 @@ package main
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"os"
@@ -87,24 +86,17 @@ func (a *app) depsolve(ctx context.Context, specs []string, f depsolveFlags) err
 		return a.depsolveFailed(explainOffline(err), f.json)
 	}
 	if f.json {
-		return a.printJSON(res)
+		return a.PrintJSON(res)
 	}
 	var lines []string
 	for _, p := range res.Packages {
 		lines = append(lines, p.NEVRA())
 	}
 	slices.Sort(lines)
-	_, err = fmt.Fprintln(a.Out, strings.Join(lines, "\n"))
-	return err
-}
-
-func (a *app) printJSON(v any) error {
-	data, err := json.MarshalIndent(v, "", "  ")
-	if err != nil {
-		return err
+	for _, line := range lines {
+		a.Line("%s", line)
 	}
-	_, err = fmt.Fprintf(a.Out, "%s\n", data)
-	return err
+	return nil
 }
 
 // depsolveFailed prints the reasons where there is no answer; the error that is
@@ -115,12 +107,12 @@ func (a *app) depsolveFailed(err error, asJSON bool) error {
 		return err
 	}
 	if asJSON {
-		if err := a.printJSON(map[string]any{"problems": u.Reasons}); err != nil {
+		if err := a.PrintJSON(map[string]any{"problems": u.Reasons}); err != nil {
 			return err
 		}
 	} else {
 		for _, r := range u.Reasons {
-			fmt.Fprintln(a.Out, r)
+			a.Line("%s", r)
 		}
 	}
 	return errors.New("no set of packages meets the request")

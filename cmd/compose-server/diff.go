@@ -92,7 +92,7 @@ func (a *app) diff(ctx context.Context, revs []string, f diffFlags) error {
 	}
 	switch {
 	case f.json:
-		err = a.printJSON(d)
+		err = a.PrintJSON(d)
 	case f.markdown:
 		err = printAll(a.Out, diffMarkdown(newReport(d, f.full)))
 	default:

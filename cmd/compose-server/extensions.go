@@ -114,23 +114,23 @@ func (a *app) extensions(ctx context.Context, tree, list string, f extensionsFla
 		}
 	}
 	if f.json {
-		return a.printJSON(plan)
+		return a.PrintJSON(plan)
 	}
-	return a.printExtensions(plan, changed)
+	a.printExtensions(plan, changed)
+	return nil
 }
 
-func (a *app) printExtensions(plan *rpmcompose.ExtensionsPlan, changed bool) error {
+func (a *app) printExtensions(plan *rpmcompose.ExtensionsPlan, changed bool) {
 	var bytes int64
 	for _, p := range plan.Packages {
 		bytes += p.Size
-		fmt.Fprintf(a.Out, "%s (%s, %s)\n", p.NEVRA(), p.Repo, p.Kind)
+		a.Line("%s (%s, %s)", p.NEVRA(), p.Repo, p.Kind)
 	}
 	word := "No change"
 	if changed {
 		word = "Wrote"
 	}
-	_, err := fmt.Fprintf(a.Out, "%s: %d packages of %d extensions, %s\n", word, len(plan.Packages), len(plan.Extensions.Extensions), ui.Bytes(bytes))
-	return err
+	a.Line("%s: %d packages of %d extensions, %s", word, len(plan.Packages), len(plan.Extensions.Extensions), ui.Bytes(bytes))
 }
 
 // basePackages reads the package database of the tree.

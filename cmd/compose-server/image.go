@@ -96,7 +96,7 @@ func (a *app) image(ctx context.Context, f imageFlags) (err error) {
 	if err := buildImage(ctx, root, dir, f); err != nil {
 		return err
 	}
-	fmt.Fprintf(a.Out, "Wrote %s\n", f.output)
+	a.Line("Wrote %s", f.output)
 	return nil
 }
 

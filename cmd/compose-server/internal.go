@@ -5,7 +5,6 @@ package main
 import (
 	"fmt"
 	"os"
-	"strings"
 
 	"github.com/spf13/cobra"
 
@@ -45,7 +44,7 @@ func (a *app) scriptlets(rulesFile string, files []string) error {
 	rules = append(rules, scripts.DefaultRules()...)
 	if len(files) == 0 {
 		for _, r := range rules {
-			fmt.Fprintf(a.Out, "%s package %q section %q containing %q: %s\n", r.Action, r.Package, r.Kind, r.Body, r.Reason)
+			a.Line("%s package %q section %q containing %q: %s", r.Action, r.Package, r.Kind, r.Body, r.Reason)
 		}
 		return nil
 	}
@@ -60,7 +59,7 @@ func (a *app) scriptlets(rulesFile string, files []string) error {
 		if h.Reason != "" {
 			line += ": " + h.Reason
 		}
-		fmt.Fprintln(a.Out, strings.ToValidUTF8(line, "?"))
+		a.Line("%s", line)
 	}
 	return nil
 }

@@ -5,7 +5,6 @@ package main
 import (
 	"cmp"
 	"encoding/json"
-	"fmt"
 	"os"
 	"slices"
 	"time"
@@ -19,21 +18,21 @@ import (
 
 func (a *app) printPlan(p *rpmcompose.Plan) error {
 	for _, pkg := range p.Packages {
-		fmt.Fprintf(a.Out, "%s (%s)\n", pkg.NEVRA(), pkg.Repo)
+		a.Line("%s (%s)", pkg.NEVRA(), pkg.Repo)
 	}
-	fmt.Fprintf(a.Out, "%d packages, %s; input hash %s\n", len(p.Packages), ui.Bytes(p.Bytes()), p.InputHash)
+	a.Line("%d packages, %s; input hash %s", len(p.Packages), ui.Bytes(p.Bytes()), p.InputHash)
 	return nil
 }
 
 func (a *app) printResult(p *rpmcompose.Plan, res rpmcompose.Result, took time.Duration) {
 	for _, s := range res.Steps {
-		fmt.Fprintf(a.Out, "  %-34s %6.1f s  %s\n", s.Name, s.Took.Seconds(), s.Detail)
+		a.Line("  %-34s %6.1f s  %s", s.Name, s.Took.Seconds(), s.Detail)
 	}
 	if res.ScriptletLogs != "" {
-		fmt.Fprintf(a.Out, "Output of scriptlets: %s\n", res.ScriptletLogs)
+		a.Line("Output of scriptlets: %s", res.ScriptletLogs)
 	}
-	fmt.Fprintf(a.Out, "%s => %s\n", p.Ref, res.Commit)
-	fmt.Fprintf(a.Out, "Version %s, %d packages, %d new objects of %d, %s written, %.1f s\n", res.Version, len(p.Packages),
+	a.Line("%s => %s", p.Ref, res.Commit)
+	a.Line("Version %s, %d packages, %d new objects of %d, %s written, %.1f s", res.Version, len(p.Packages),
 		res.Stats.ContentWritten+res.Stats.MetadataWritten, res.Stats.ContentTotal+res.Stats.MetadataTotal,
 		ui.Bytes(res.Stats.BytesWritten), took.Seconds())
 }

@@ -34,7 +34,7 @@ answers; stop it with Ctrl-C.`,
 			if err != nil {
 				return fmt.Errorf("listen: %w", err)
 			}
-			fmt.Fprintf(a.Out, "Serving %s on http://%s/\n", repo, l.Addr())
+			a.Line("Serving %s on http://%s/", repo, l.Addr())
 			return composed.Serve(cmd.Context(), l, h, a.Log())
 		},
 	}

@@ -172,7 +172,7 @@ func (a *app) tree(ctx context.Context, name string, f treeFlags) error {
 		NoParent: f.noParent, Metadata: metadata, Epoch: epoch, ScriptTimeout: f.scriptTimeout, Sign: signers, ScriptRules: rules, LuaHelper: []string{self, "internal", "lua"},
 		NoScriptlets: f.noScriptlets, NoInitramfs: f.noInitramfs, TreefileDir: folder, LayerRepo: layers})
 	if errors.Is(err, rpmcompose.ErrUnchanged) {
-		fmt.Fprintf(a.Out, "No change: %s is at %s with the same packages and treefile\n", plan.Ref, res.Commit)
+		a.Line("No change: %s is at %s with the same packages and treefile", plan.Ref, res.Commit)
 		if f.unchanged77 {
 			return err
 		}

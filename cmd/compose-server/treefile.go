@@ -3,7 +3,6 @@
 package main
 
 import (
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -105,7 +104,7 @@ func (a *app) treefileCheck(names []string, f loadFlags, asJSON bool) error {
 		reports = append(reports, r)
 	}
 	if asJSON {
-		if err := a.writeJSON(reports); err != nil {
+		if err := a.PrintJSON(reports); err != nil {
 			return err
 		}
 	} else {
@@ -140,19 +139,12 @@ func (f loadFlags) check(name string) checkReport {
 func (a *app) printChecks(reports []checkReport) {
 	for _, r := range reports {
 		for _, f := range r.Findings {
-			fmt.Fprintln(a.Out, filepath.Join(filepath.Dir(r.Treefile), f.text))
+			a.Line("%s", filepath.Join(filepath.Dir(r.Treefile), f.text))
 		}
 		if r.OK {
-			fmt.Fprintf(a.Out, "%s: sound; ref %s, %d packages asked for, %d files\n", r.Treefile, r.Ref, r.Packages, len(r.Files))
+			a.Line("%s: sound; ref %s, %d packages asked for, %d files", r.Treefile, r.Ref, r.Packages, len(r.Files))
 		}
 	}
-}
-
-func (a *app) writeJSON(v any) error {
-	enc := json.NewEncoder(a.Out)
-	enc.SetEscapeHTML(false)
-	enc.SetIndent("", "  ")
-	return enc.Encode(v)
 }
 
 func (a *app) treefileShowCmd() *cobra.Command {
@@ -176,7 +168,7 @@ that it comes from; --json has them as fields.`,
 				return err
 			}
 			if asJSON {
-				return a.writeJSON(map[string]any{"treefile": args[0], "basearch": m.Basearch, "files": m.Sources, "values": flat.Entries()})
+				return a.PrintJSON(map[string]any{"treefile": args[0], "basearch": m.Basearch, "files": m.Sources, "values": flat.Entries()})
 			}
 			return a.printDocument(flat, format, treefile.EncodeOptions{Origins: true})
 		},

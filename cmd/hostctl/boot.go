@@ -5,7 +5,6 @@ package main
 import (
 	"context"
 	"errors"
-	"fmt"
 	"os"
 	"time"
 
@@ -67,7 +66,7 @@ func (a *app) bootCheck(ctx context.Context, limit time.Duration) error {
 		return err
 	}
 	if plan.Verdict == deploy.BootFellBack {
-		fmt.Fprintf(a.Out, "Version %s failed its trial and is blocked: %s\n", plan.Failed.Version, plan.Blocked.Reason)
+		a.Line("Version %s failed its trial and is blocked: %s", plan.Failed.Version, plan.Blocked.Reason)
 	}
 	failed, err := a.healthChecks(ctx, limit)
 	if err != nil || failed == nil {
@@ -92,13 +91,13 @@ func (a *app) healthChecks(ctx context.Context, limit time.Duration) (failed, er
 		return nil, err
 	}
 	for _, w := range wanted {
-		fmt.Fprintf(a.Out, "warning: wanted %v\n", w)
+		a.Line("warning: wanted %v", w)
 	}
 	if len(required) == 0 {
 		return nil, nil
 	}
 	for _, r := range required[1:] {
-		fmt.Fprintf(a.Out, "also: %v\n", r)
+		a.Line("also: %v", r)
 	}
 	return required[0], nil
 }
@@ -107,7 +106,7 @@ func (a *app) bootSuccess(ctx context.Context, limit time.Duration) error {
 	err := a.locked(ctx, func(l *deploy.Locked) error {
 		d, err := l.MarkGood(ctx)
 		if err == nil {
-			fmt.Fprintf(a.Out, "This boot is good: %s %s\n", d.Version, d.Checksum)
+			a.Line("This boot is good: %s %s", d.Version, d.Checksum)
 		}
 		return err
 	})
@@ -127,7 +126,7 @@ func (a *app) bootSuccess(ctx context.Context, limit time.Duration) error {
 func (a *app) runAfter(ctx context.Context, folder string, limit time.Duration) error {
 	failed, err := deploy.RunScripts(ctx, folder, deploy.CheckOptions{Timeout: limit, Output: a.Out})
 	for _, f := range failed {
-		fmt.Fprintf(a.Out, "warning: %v\n", f)
+		a.Line("warning: %v", f)
 	}
 	return err
 }
@@ -144,10 +143,10 @@ func (a *app) bootFailed(ctx context.Context, limit time.Duration, reason string
 	// A script that cannot be run must not keep a trial from ending.
 	scripts := a.runAfter(ctx, deploy.ScriptsRed, limit)
 	if res.Left != nil {
-		fmt.Fprintf(a.Out, "Going back to %s\n", res.Left.Order[0].Version)
+		a.Line("Going back to %s", res.Left.Order[0].Version)
 	}
 	if !res.Reboot {
-		fmt.Fprintln(a.Out, "This boot is not good; it is not on trial, so the machine stays as it is.")
+		a.Line("This boot is not good; it is not on trial, so the machine stays as it is.")
 		return scripts
 	}
 	return errors.Join(scripts, a.rebootIf(ctx, true))

@@ -40,7 +40,7 @@ func (a *app) bootloaderStatusCmd() *cobra.Command {
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			return a.withBinaries(cmd.Context(), false, func(_, _ *fsx.Dir, plan []bootloader.Binary) error {
 				if asJSON {
-					return a.printJSON(plan)
+					return a.PrintJSON(plan)
 				}
 				a.printBinaries(plan)
 				return nil
@@ -72,16 +72,16 @@ another program of the same name.`,
 				for _, b := range plan {
 					switch b.State {
 					case bootloader.BinaryOutdated:
-						fmt.Fprintf(a.Out, "Updated: %s\n", b.Path)
+						a.Line("Updated: %s", b.Path)
 						n++
 					case bootloader.BinaryUnsigned:
-						fmt.Fprintf(a.Out, "Left alone: %s is signed, the deployment's is not\n", b.Path)
+						a.Line("Left alone: %s is signed, the deployment's is not", b.Path)
 					case bootloader.BinaryOther:
-						fmt.Fprintf(a.Out, "Left alone: %s is another program than the deployment's\n", b.Path)
+						a.Line("Left alone: %s is another program than the deployment's", b.Path)
 					}
 				}
 				if n == 0 {
-					fmt.Fprintln(a.Out, "Nothing to update.")
+					a.Line("Nothing to update.")
 				}
 				return nil
 			})
@@ -91,14 +91,14 @@ another program of the same name.`,
 
 func (a *app) printBinaries(plan []bootloader.Binary) {
 	if len(plan) == 0 {
-		fmt.Fprintln(a.Out, "The running deployment brings no boot loader that is installed.")
+		a.Line("The running deployment brings no boot loader that is installed.")
 	}
 	for _, b := range plan {
 		version := ""
 		if b.Version != "" {
 			version = fmt.Sprintf(" (%s, deployment %s)", b.Version, b.Offered)
 		}
-		fmt.Fprintf(a.Out, "%-9s %s%s\n", b.State, b.Path, version)
+		a.Line("%-9s %s%s", b.State, b.Path, version)
 	}
 }
 

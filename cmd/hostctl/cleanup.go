@@ -5,7 +5,6 @@ package main
 import (
 	"context"
 	"errors"
-	"fmt"
 	"math"
 	"time"
 
@@ -53,10 +52,10 @@ for and no older. What is mounted in a tree that goes is never touched.`,
 						return err
 					}
 					if asJSON {
-						return a.printJSON(out)
+						return a.PrintJSON(out)
 					}
 					for _, d := range out.Dropped {
-						fmt.Fprintf(a.Out, "Dropped: %s %s\n", d.Version, d.Checksum)
+						a.Line("Dropped: %s %s", d.Version, d.Checksum)
 					}
 					a.printFreed(out.CleanupResult)
 					return nil
@@ -108,9 +107,9 @@ func (a *app) thinOut(ctx context.Context, l *deploy.Locked, keep, days int) ([]
 
 func (a *app) printFreed(res deploy.CleanupResult) {
 	n := len(res.Plan.Paths) + len(res.Plan.BootPaths)
-	fmt.Fprintf(a.Out, "Freed %s: %d objects, %d deployments and boot files\n", ui.Bytes(res.FreedBytes), res.Prune.Deleted, n)
+	a.Line("Freed %s: %d objects, %d deployments and boot files", ui.Bytes(res.FreedBytes), res.Prune.Deleted, n)
 	for _, p := range res.Mounted {
-		fmt.Fprintf(a.Err, "warning: something is mounted in /%s, which is not needed any more; it goes with a later cleanup\n", p)
+		a.Warn("something is mounted in /%s, which is not needed any more; it goes with a later cleanup", p)
 	}
 }
 

@@ -5,7 +5,6 @@ package main
 import (
 	"context"
 	"errors"
-	"fmt"
 	"path"
 	"slices"
 	"strings"
@@ -60,10 +59,10 @@ func (a *app) configDiff(ctx context.Context, e deploy.Etc, paths []string, asJS
 	}
 	switch {
 	case asJSON:
-		return a.printJSON(changes)
+		return a.PrintJSON(changes)
 	case !text:
 		for _, line := range etcmerge.Lines(changes) {
-			fmt.Fprintln(a.Out, line)
+			a.Line("%s", line)
 		}
 		return nil
 	}
@@ -72,7 +71,7 @@ func (a *app) configDiff(ctx context.Context, e deploy.Etc, paths []string, asJS
 		if err != nil {
 			return err
 		}
-		fmt.Fprint(a.Out, diff)
+		a.Text(diff)
 	}
 	return nil
 }
@@ -103,11 +102,11 @@ func (a *app) configReset(ctx context.Context, e deploy.Etc, paths []string) err
 	for _, r := range list {
 		switch {
 		case r.Saved != "":
-			fmt.Fprintf(a.Out, "/etc/%s: reset, the local version is in /etc/%s\n", r.Path, r.Saved)
+			a.Line("/etc/%s: reset, the local version is in /etc/%s", r.Path, r.Saved)
 		case r.Changed:
-			fmt.Fprintf(a.Out, "/etc/%s: reset\n", r.Path)
+			a.Line("/etc/%s: reset", r.Path)
 		default:
-			fmt.Fprintf(a.Out, "/etc/%s: is the default already\n", r.Path)
+			a.Line("/etc/%s: is the default already", r.Path)
 		}
 	}
 	return err

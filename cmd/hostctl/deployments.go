@@ -53,7 +53,7 @@ func (a *app) pinCmd() *cobra.Command {
 		if undo {
 			what = "No longer pinned"
 		}
-		fmt.Fprintf(a.Out, "%s: %s %s\n", what, d.Version, d.Checksum)
+		a.Line("%s: %s %s", what, d.Version, d.Checksum)
 		return nil
 	})
 	cmd.Flags().BoolVarP(&undo, "undo", "u", false, "let it go again")
@@ -76,7 +76,7 @@ func (a *app) undeployCmd() *cobra.Command {
 		if err != nil {
 			return err
 		}
-		fmt.Fprintf(a.Out, "Dropped: %s %s\n", d.Version, d.Checksum)
+		a.Line("Dropped: %s %s", d.Version, d.Checksum)
 		a.printFreed(res)
 		return nil
 	})
@@ -94,7 +94,7 @@ func (a *app) setDefaultCmd() *cobra.Command {
 		if _, err := l.Write(ctx, order); err != nil {
 			return err
 		}
-		fmt.Fprintf(a.Out, "Default for the next boot: %s %s\n", d.Version, d.Checksum)
+		a.Line("Default for the next boot: %s %s", d.Version, d.Checksum)
 		return nil
 	})
 }
@@ -121,7 +121,7 @@ with --transient the overlay is read-only except in mounts of one's own.`,
 					if err := l.Unlock(ctx, mode); err != nil {
 						return err
 					}
-					fmt.Fprintf(a.Out, "/usr is unlocked (%s).\n", mode)
+					a.Line("/usr is unlocked (%s).", mode)
 					return nil
 				})
 			})

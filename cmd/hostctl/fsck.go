@@ -32,7 +32,7 @@ composefs images of the deployments against their commits.`,
 					return err
 				}
 				for _, f := range res.Findings {
-					fmt.Fprintln(a.Out, f)
+					a.Line("%v", f)
 				}
 				if n := len(res.Findings); n > 0 {
 					return fmt.Errorf("%w: %d of %d objects or refs, the first is %s", errCorrupt, n, res.Objects, res.Findings[0])
@@ -40,7 +40,7 @@ composefs images of the deployments against their commits.`,
 				if err := a.checkImages(cmd.Context(), s); err != nil {
 					return err
 				}
-				fmt.Fprintf(a.Out, "%d commits, %d objects: no errors found\n", res.Commits, res.Objects)
+				a.Line("%d commits, %d objects: no errors found", res.Commits, res.Objects)
 				return nil
 			})
 		},
@@ -53,13 +53,13 @@ func (a *app) checkImages(ctx context.Context, s *deploy.Sysroot) error {
 		return err
 	}
 	for _, b := range bad {
-		fmt.Fprintln(a.Out, b)
+		a.Line("%v", b)
 	}
 	if len(bad) > 0 {
 		return fmt.Errorf("%w: %s", errCorrupt, bad[0])
 	}
 	if n > 0 {
-		fmt.Fprintf(a.Out, "%d composefs images: no errors found\n", n)
+		a.Line("%d composefs images: no errors found", n)
 	}
 	return nil
 }

@@ -47,7 +47,7 @@ func (a *app) finalizeStaged(cmd *cobra.Command, _ []string) error {
 			}
 			res, err := l.FinalizeStaged(ctx, set.Retention(time.Now()))
 			if errors.Is(err, deploy.ErrNothingStaged) || errors.Is(err, deploy.ErrStagedLocked) {
-				fmt.Fprintln(a.Out, "Nothing to finish:", err)
+				a.Line("Nothing to finish: %v", err)
 				return nil
 			}
 			if err != nil {
@@ -58,7 +58,7 @@ func (a *app) finalizeStaged(cmd *cobra.Command, _ []string) error {
 				res.Etc.Clashes[i].Diff = ""
 			}
 			a.printEtc(res.Etc)
-			fmt.Fprintf(a.Out, "Default for the next boot: %s %s\n", res.Deployment.Version, res.Deployment.Checksum)
+			a.Line("Default for the next boot: %s %s", res.Deployment.Version, res.Deployment.Checksum)
 			return nil
 		})
 	})
@@ -85,19 +85,16 @@ func (a *app) printEtc(r deploy.EtcReport) {
 	if !r.Merged {
 		return
 	}
-	fmt.Fprintf(a.Out, "Copying /etc changes: %d modified, %d removed, %d added\n", r.Counts.Modified, r.Counts.Removed, r.Counts.Added)
+	a.Line("Copying /etc changes: %d modified, %d removed, %d added", r.Counts.Modified, r.Counts.Removed, r.Counts.Added)
 	a.printClashes(r.Clashes)
 }
 
 // printClashes lists what was changed in /etc here and in the new tree, with the lines.
 func (a *app) printClashes(list []etcmerge.Clash) {
 	for _, c := range list {
-		fmt.Fprintf(a.Out, "  /etc/%s: %s (%s)\n", c.Path, outcome(c.Change), c.Conflict)
+		a.Line("  /etc/%s: %s (%s)", c.Path, outcome(c.Change), c.Conflict)
 		for line := range strings.Lines(c.Diff) {
-			fmt.Fprint(a.Out, "    ", line)
-			if !strings.HasSuffix(line, "\n") {
-				fmt.Fprintln(a.Out)
-			}
+			a.Text("    " + line)
 		}
 	}
 }

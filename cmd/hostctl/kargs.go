@@ -127,15 +127,15 @@ func (a *app) showKargs(ctx context.Context, f kargsFlags) error {
 		}
 		d := st.Deployments[i]
 		if f.asJSON {
-			return a.printJSON(kargsReport{Index: i, Deployment: d.Name(), Staged: d.Staged, Kargs: d.Kargs, Sources: d.Owners()})
+			return a.PrintJSON(kargsReport{Index: i, Deployment: d.Name(), Staged: d.Staged, Kargs: d.Kargs, Sources: d.Owners()})
 		}
 		if f.source == "" {
-			fmt.Fprintln(a.Out, d.Kargs)
+			a.Line("%v", d.Kargs)
 			return nil
 		}
 		for _, o := range d.Owners() {
 			if o.Name == f.source {
-				fmt.Fprintln(a.Out, o.Kargs)
+				a.Line("%v", o.Kargs)
 				return nil
 			}
 		}
@@ -163,16 +163,16 @@ func (a *app) changeKargs(ctx context.Context, f kargsFlags, owner *deploy.Owner
 	}
 	switch {
 	case f.asJSON:
-		if err := a.printJSON(res); err != nil {
+		if err := a.PrintJSON(res); err != nil {
 			return err
 		}
 	case res.Unchanged:
-		fmt.Fprintln(a.Out, "No change.")
+		a.Line("No change.")
 	default:
 		a.printEtc(res.Etc)
-		fmt.Fprintf(a.Out, "Kernel arguments: %s\n", res.Deployment.Kargs)
+		a.Line("Kernel arguments: %s", res.Deployment.Kargs)
 		if res.Staged {
-			fmt.Fprintln(a.Out, "Staged; they take effect at the next restart.")
+			a.Line("Staged; they take effect at the next restart.")
 		}
 	}
 	if res.Unchanged {

@@ -3,8 +3,6 @@
 package main
 
 import (
-	"fmt"
-
 	"github.com/spf13/cobra"
 
 	"github.com/hostctl/hostctl/cmd/internal/cli"
@@ -24,7 +22,7 @@ version is not blocked any more.`,
 			return a.locked(ctx, func(l *deploy.Locked) error {
 				d, err := l.MarkGood(ctx)
 				if err == nil {
-					fmt.Fprintf(a.Out, "Good: %s %s\n", d.Version, d.Checksum)
+					a.Line("Good: %s %s", d.Version, d.Checksum)
 				}
 				return err
 			})

@@ -63,9 +63,9 @@ func (a *app) rollback(ctx context.Context, block bool, reason string) error {
 		if err != nil {
 			return err
 		}
-		fmt.Fprintf(a.Out, "Default for the next boot: %s %s\n", to.Version, to.Checksum)
+		a.Line("Default for the next boot: %s %s", to.Version, to.Checksum)
 		if block {
-			fmt.Fprintf(a.Out, "Blocked: %s %s\n", left.Version, left.Checksum)
+			a.Line("Blocked: %s %s", left.Version, left.Checksum)
 		}
 		return nil
 	})
@@ -76,7 +76,7 @@ func (a *app) rollback(ctx context.Context, block bool, reason string) error {
 func (a *app) rebootIf(ctx context.Context, reboot bool) error {
 	if !reboot {
 		if a.onHost() {
-			fmt.Fprintln(a.Out, `Run "systemctl reboot" to start it.`)
+			a.Line(`Run "systemctl reboot" to start it.`)
 		}
 		return nil
 	}

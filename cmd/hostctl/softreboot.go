@@ -85,7 +85,7 @@ func (a *app) softReboot(ctx context.Context, index int, prepareOnly bool) error
 		if err != nil {
 			return err
 		}
-		fmt.Fprintf(a.Out, "Prepared for a soft reboot: %s %s\n", d.Version, d.Checksum)
+		a.Line("Prepared for a soft reboot: %s %s", d.Version, d.Checksum)
 		return nil
 	})
 	if err != nil || prepareOnly {
@@ -139,7 +139,7 @@ func (a *app) softOrReboot(ctx context.Context, required bool) error {
 	if required {
 		return fmt.Errorf(`%w; run "systemctl reboot" to start what was prepared`, err)
 	}
-	fmt.Fprintln(a.Out, "Restarting the machine:", err)
+	a.Line("Restarting the machine: %v", err)
 	return a.rebootIf(ctx, true)
 }
 

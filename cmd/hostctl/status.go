@@ -4,7 +4,6 @@ package main
 
 import (
 	"context"
-	"encoding/json"
 	"fmt"
 	"slices"
 	"strings"
@@ -44,9 +43,7 @@ func (a *app) status(ctx context.Context, asJSON, diff bool) error {
 		}
 		report := describeState(ctx, s, st)
 		if asJSON {
-			enc := json.NewEncoder(a.Out)
-			enc.SetIndent("", "  ")
-			return enc.Encode(report)
+			return a.PrintJSON(report)
 		}
 		a.printStatus(report, diff)
 		return nil
@@ -93,26 +90,26 @@ func describeState(ctx context.Context, s *deploy.Sysroot, st deploy.State) stat
 func (a *app) printStatus(report stateReport, diff bool) {
 	st := report.State
 	if len(st.Deployments) == 0 {
-		fmt.Fprintln(a.Out, "No deployments.")
+		a.Line("No deployments.")
 	} else {
-		fmt.Fprintln(a.Out, "Deployments:")
+		a.Line("Deployments:")
 	}
 	for _, d := range report.Deployments {
 		a.printDeployment(st, d)
 		a.printConflicts(d.Etc, diff)
 	}
 	if report.Settings != nil && len(st.Deployments) > 0 {
-		fmt.Fprintf(a.Out, "Kept: %s\n", settingsWords(*report.Settings))
+		a.Line("Kept: %s", settingsWords(*report.Settings))
 	}
 	if st.BootProblem != "" {
-		fmt.Fprintf(a.Out, "Nothing can be deployed: %s\n", st.BootProblem)
+		a.Line("Nothing can be deployed: %s", st.BootProblem)
 	}
 	for _, b := range st.Broken {
-		fmt.Fprintf(a.Out, "Broken boot entry %s: %s\n", b.File, b.Error)
+		a.Line("Broken boot entry %s: %s", b.File, b.Error)
 	}
 	a.printBlocked(st)
 	if st.FinalizeFailure != "" {
-		fmt.Fprintf(a.Out, "The last staged deployment did not take effect at shutdown: %s\n", strings.TrimSpace(st.FinalizeFailure))
+		a.Text("The last staged deployment did not take effect at shutdown: " + strings.TrimSpace(st.FinalizeFailure))
 	}
 }
 
@@ -122,10 +119,10 @@ func (a *app) printDeployment(st deploy.State, r deploymentReport) {
 	if d.Booted {
 		mark = "●"
 	}
-	a.line("%s %s", mark, d.Origin.Refspec())
+	a.Line("%s %s", mark, d.Origin.Refspec())
 	field := func(name, value string) {
 		if value != "" {
-			a.line("  %18s %s", name+":", value)
+			a.Line("  %18s %s", name+":", value)
 		}
 	}
 	version := d.Version
@@ -191,10 +188,10 @@ func (a *app) printBlocked(st deploy.State) {
 		if name == "" {
 			name = b.Checksum.String()
 		}
-		a.line("Version %s (%s) is blocked since %s: %s", name, b.Checksum, b.Time.UTC().Format(time.RFC3339), b.Reason)
+		a.Line("Version %s (%s) is blocked since %s: %s", name, b.Checksum, b.Time.UTC().Format(time.RFC3339), b.Reason)
 	}
 	if len(st.Blocked) > 0 {
-		fmt.Fprintln(a.Out, `"hostctl unblock VERSION" lets upgrades take it again.`)
+		a.Line(`"hostctl unblock VERSION" lets upgrades take it again.`)
 	}
 }
 

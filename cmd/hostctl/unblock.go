@@ -3,8 +3,6 @@
 package main
 
 import (
-	"fmt"
-
 	"github.com/spf13/cobra"
 
 	"github.com/hostctl/hostctl/cmd/internal/cli"
@@ -24,7 +22,7 @@ as before. "status" lists what is blocked, and why.`,
 			return a.locked(ctx, func(l *deploy.Locked) error {
 				gone, err := l.Unblock(ctx, args[0])
 				for _, b := range gone {
-					fmt.Fprintf(a.Out, "No longer blocked: %s %s\n", b.Version, b.Checksum)
+					a.Line("No longer blocked: %s %s", b.Version, b.Checksum)
 				}
 				return err
 			})

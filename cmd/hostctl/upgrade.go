@@ -4,7 +4,6 @@ package main
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 
@@ -125,13 +124,13 @@ func (a *app) check(ctx context.Context, f upgradeFlags) error {
 			return err
 		}
 		if f.asJSON {
-			return a.printJSON(res)
+			return a.PrintJSON(res)
 		}
 		if res.Unchanged {
 			return a.unchanged(f, res)
 		}
 		a.printWarnings(res.Warnings)
-		fmt.Fprintln(a.Out, "An update is available.")
+		a.Line("An update is available.")
 		a.printTarget(res)
 		a.printPackages(res.Packages)
 		return nil
@@ -155,7 +154,7 @@ func (a *app) change(ctx context.Context, f upgradeFlags, op operation) error {
 	}
 	a.printWarnings(res.Warnings)
 	if f.asJSON {
-		if err := a.printJSON(res); err != nil {
+		if err := a.PrintJSON(res); err != nil {
 			return err
 		}
 	} else if !res.Unchanged {
@@ -177,7 +176,7 @@ func (a *app) printRefusal(f upgradeFlags, res upgrade.Result, cause error) erro
 		return nil
 	}
 	if f.asJSON {
-		return a.printJSON(res)
+		return a.PrintJSON(res)
 	}
 	a.printClashes(res.Etc.Clashes)
 	return nil
@@ -185,7 +184,7 @@ func (a *app) printRefusal(f upgradeFlags, res upgrade.Result, cause error) erro
 
 func (a *app) printWarnings(list []string) {
 	for _, w := range list {
-		fmt.Fprintln(a.Err, "warning:", ui.Printable(w))
+		a.Warn("%s", w)
 	}
 }
 
@@ -195,7 +194,7 @@ func (a *app) unchanged(f upgradeFlags, res upgrade.Result) error {
 	case res.Blocked != nil:
 		a.printRefused(res)
 	default:
-		a.line("No change: %s is at %s %s", res.Refspec, res.Current.Version, res.Current.Checksum)
+		a.Line("No change: %s is at %s %s", res.Refspec, res.Current.Version, res.Current.Checksum)
 	}
 	if f.unchanged77 {
 		return errUnchanged
@@ -209,29 +208,17 @@ func (a *app) printRefused(res upgrade.Result) {
 	if name == "" {
 		name = res.New.Checksum.String()
 	}
-	a.line("No upgrade: version %s is blocked on this host: %s", name, res.Blocked.Reason)
-	a.line("Run \"hostctl unblock %s\" or \"hostctl upgrade --allow-blocked\" to try it again.", name)
-}
-
-// line prints a line. What comes from a commit or the network has no effect on the
-// terminal.
-func (a *app) line(format string, args ...any) {
-	fmt.Fprintln(a.Out, ui.Printable(fmt.Sprintf(format, args...)))
-}
-
-func (a *app) printJSON(v any) error {
-	enc := json.NewEncoder(a.Out)
-	enc.SetIndent("", "  ")
-	return enc.Encode(v)
+	a.Line("No upgrade: version %s is blocked on this host: %s", name, res.Blocked.Reason)
+	a.Line("Run \"hostctl unblock %s\" or \"hostctl upgrade --allow-blocked\" to try it again.", name)
 }
 
 func (a *app) printTarget(res upgrade.Result) {
-	a.line("%s: %s -> %s (%s)", res.Refspec, res.Current.Version, res.New.Version, res.New.Checksum)
+	a.Line("%s: %s -> %s (%s)", res.Refspec, res.Current.Version, res.New.Version, res.New.Checksum)
 	if res.New.EndOfLife != "" {
-		a.line("End of life: %s", res.New.EndOfLife)
+		a.Line("End of life: %s", res.New.EndOfLife)
 	}
 	if res.New.EndOfLifeRebase != "" {
-		a.line("The branch goes on as %s: run \"hostctl rebase %[1]s\"", res.New.EndOfLifeRebase)
+		a.Line("The branch goes on as %s: run \"hostctl rebase %[1]s\"", res.New.EndOfLifeRebase)
 	}
 }
 
@@ -243,33 +230,33 @@ func (a *app) printResult(res upgrade.Result) {
 		a.printFreed(*res.Cleanup)
 	}
 	if res.Staged {
-		a.line("Staged %s; it takes effect at the next restart.", res.New.Version)
+		a.Line("Staged %s; it takes effect at the next restart.", res.New.Version)
 	}
 }
 
 // printPackages lists how the packages differ, as rpm-ostree does.
 func (a *app) printPackages(d *pkglist.Diff) {
 	if d == nil {
-		fmt.Fprintln(a.Out, "The package difference is not known: a commit has no package list.")
+		a.Line("The package difference is not known: a commit has no package list.")
 		return
 	}
 	if d.Empty() {
-		fmt.Fprintln(a.Out, "No package differs.")
+		a.Line("No package differs.")
 	}
 	pairs := func(title string, list []pkglist.Pair) {
 		for i, p := range list {
 			if i == 0 {
-				a.line("%s (%d):", title, len(list))
+				a.Line("%s (%d):", title, len(list))
 			}
-			a.line("  %s %s -> %s", p.Old.Name, p.Old.Version(), p.New.Version())
+			a.Line("  %s %s -> %s", p.Old.Name, p.Old.Version(), p.New.Version())
 		}
 	}
 	single := func(title string, list []pkglist.Package) {
 		for i, p := range list {
 			if i == 0 {
-				a.line("%s (%d):", title, len(list))
+				a.Line("%s (%d):", title, len(list))
 			}
-			a.line("  %s", p)
+			a.Line("  %s", p)
 		}
 	}
 	pairs("Upgraded", d.Upgraded)

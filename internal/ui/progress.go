@@ -63,7 +63,7 @@ func (r *Renderer) event(e progress.Event) {
 	switch e.Kind {
 	case progress.Message:
 		r.clear()
-		fmt.Fprintln(r.w, e.Text)
+		fmt.Fprintln(r.w, Printable(e.Text))
 	case progress.Begin:
 		r.last[e.Task] = r.now()
 		if r.style == StyleTTY {
@@ -124,7 +124,7 @@ func Line(e progress.Event) string {
 		}
 	}
 	if e.Text != "" {
-		b.WriteString(sep + e.Text)
+		b.WriteString(sep + Printable(e.Text)) // names of packages and kernels
 	} else if sep == ": " && e.Kind == progress.End {
 		b.WriteString(sep + "done")
 	}

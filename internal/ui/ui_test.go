@@ -25,6 +25,7 @@ func TestLine(t *testing.T) {
 		{progress.Event{Task: "Receiving metadata", Done: 7}, "Receiving metadata: 7"},
 		{progress.Event{Task: "Checkout", Kind: progress.End}, "Checkout: done"},
 		{progress.Event{Task: "Fetch", Bytes: 10, TotalBytes: 2000, Text: "bash"}, "Fetch: 10 B of 2.0 kB bash"},
+		{progress.Event{Task: "Fetch", Done: 1, Text: "\x1b[2Jx\n"}, `Fetch: 1 \x1b[2Jx\n`},
 	} {
 		if got := Line(tt.e); got != tt.want {
 			t.Errorf("got %q, want %q", got, tt.want)
@@ -48,9 +49,9 @@ func TestRendererPlainIsQuietBetweenIntervals(t *testing.T) {
 		clock = clock.Add(150 * time.Millisecond)
 		r.event(progress.Event{Task: "T", Kind: progress.Update, Done: int64(i), Total: 100})
 	}
-	r.event(progress.Event{Kind: progress.Message, Text: "hello"})
+	r.event(progress.Event{Kind: progress.Message, Text: "hello\r"})
 	r.event(progress.Event{Task: "T", Kind: progress.End, Done: 100, Total: 100})
-	want := "T: 66% (66/100)\nhello\nT: 100% (100/100)\n"
+	want := "T: 66% (66/100)\nhello\\r\nT: 100% (100/100)\n"
 	if out.String() != want {
 		t.Errorf("got %q, want %q", out.String(), want)
 	}

@@ -26,6 +26,7 @@ type App struct {
 	Out, Err io.Writer
 	verbose  bool
 	style    string
+	printErr error // the first failure of Line, Text and PrintJSON
 }
 
 // Root fills in what a program's top command has besides Use, Short and Long:
@@ -53,6 +54,9 @@ func (a *App) Run(ctx context.Context, cmd *cobra.Command, codes []ui.Code, args
 	cmd.SetOut(a.Out)
 	cmd.SetErr(a.Err)
 	err := cmd.ExecuteContext(ctx)
+	if err == nil && a.printErr != nil {
+		err = fmt.Errorf("print the answer: %w", a.printErr)
+	}
 	if err != nil {
 		ui.Report(a.Err, err)
 	}

@@ -69,7 +69,7 @@ func (a *App) Install(ctx context.Context, root *fsx.Dir, f InstallFlags, from s
 	}
 	dep, err := diskimage.Install(ctx, root, boot, req)
 	if err == nil {
-		fmt.Fprintf(a.Out, "Installed %s %s (%s) in %s\n", f.Ref, dep.Version, dep.Checksum, root.Path())
+		a.Line("Installed %s %s (%s) in %s", f.Ref, dep.Version, dep.Checksum, root.Path())
 	}
 	return err
 }
