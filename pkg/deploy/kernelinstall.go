@@ -84,19 +84,20 @@ func (s *Sysroot) installKernel(ctx context.Context, d Deployment, root *fsx.Dir
 	if err != nil {
 		return k, err
 	}
-	if durable[d.bootDir()] {
-		ok, err := s.kernelInstalled(d, k)
-		if err != nil || ok {
+	inUse, files := durable[d.bootDir()], k.files()
+	if inUse {
+		// Somebody deleted a file of a kernel that is in use: put it back, and leave the
+		// others alone.
+		if files, err = s.missingFiles(d, k); err != nil || len(files) == 0 {
 			return k, err
 		}
-		// Somebody deleted a file of a kernel that is in use: put it back.
 	} else if err := s.boot.RemoveAll(d.bootDir()); err != nil {
 		return k, err
 	}
 	task := progress.Event{Task: "Installing kernel", TotalBytes: k.size(), Text: k.version}
 	task.Kind = progress.Begin
 	s.o.Progress.Emit(task)
-	if err := s.copyKernel(ctx, d, k, root); err != nil {
+	if err := s.copyKernel(ctx, d, files, root, inUse || k.uki != nil); err != nil {
 		return k, err
 	}
 	task.Kind, task.Bytes = progress.End, task.TotalBytes
@@ -105,21 +106,26 @@ func (s *Sysroot) installKernel(ctx context.Context, d Deployment, root *fsx.Dir
 	return k, failpoint.Hit("deploy.kernel-installed")
 }
 
-func (s *Sysroot) kernelInstalled(d Deployment, k kernel) (bool, error) {
+// missingFiles lists the files of a kernel in use that are not there. They were durable
+// before the menu that uses them, so that their size is enough; CheckKernels reads them.
+func (s *Sysroot) missingFiles(d Deployment, k kernel) (out []bootFile, err error) {
 	for _, f := range k.files() {
 		st, err := s.boot.Lstat(path.Join(d.bootDir(), f.name))
-		if errors.Is(err, fs.ErrNotExist) {
-			return false, nil
+		if err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return nil, err
 		}
 		if err != nil || !st.IsRegular() || st.Size != f.size {
-			return false, err
+			out = append(out, f)
 		}
 	}
-	return true, nil
+	return out, nil
 }
 
-func (s *Sysroot) copyKernel(ctx context.Context, d Deployment, k kernel, root *fsx.Dir) error {
-	for _, f := range k.files() {
+// copyKernel copies files of a kernel, those that the menu in force uses with verify: a
+// power cut before the next sync must not leave the size without the bytes, as nothing
+// would look at more again.
+func (s *Sysroot) copyKernel(ctx context.Context, d Deployment, files []bootFile, root *fsx.Dir, verify bool) error {
+	for _, f := range files {
 		if err := ctx.Err(); err != nil {
 			return err
 		}
@@ -127,7 +133,7 @@ func (s *Sysroot) copyKernel(ctx context.Context, d Deployment, k kernel, root *
 		if err := s.boot.MkdirAll(path.Dir(name), 0o755); err != nil {
 			return err
 		}
-		if err := s.copyToBoot(root, f, name, k.uki != nil); err != nil {
+		if err := s.copyToBoot(root, f, name, verify); err != nil {
 			return err
 		}
 		if err := failpoint.Hit("deploy.kernel-file"); err != nil {
@@ -137,7 +143,7 @@ func (s *Sysroot) copyKernel(ctx context.Context, d Deployment, k kernel, root *
 	return nil
 }
 
-// copyToBoot copies a file; verify reads it again and compares.
+// copyToBoot copies a file; verify syncs it, reads it again and compares.
 func (s *Sysroot) copyToBoot(root *fsx.Dir, f bootFile, name string, verify bool) error {
 	src, err := root.Open(f.source)
 	if err != nil {
