@@ -139,7 +139,7 @@ func (t *Txn) place(f *objFile, n ObjectName) error {
 		t.staged.add(n)
 		f.claim = nil
 		t.release(n)
-		t.count.bytes.Add(f.written)
+		t.wrote(f.written)
 		return failpoint.Hit("ostree.txn.write")
 	}
 	err := t.placeName(n, func(name string) error {
@@ -155,7 +155,7 @@ func (t *Txn) place(f *objFile, n ObjectName) error {
 	if err != nil {
 		return err
 	}
-	t.count.bytes.Add(f.written)
+	t.wrote(f.written)
 	return failpoint.Hit("ostree.txn.write")
 }
 
@@ -408,7 +408,7 @@ func (t *Txn) placeLink(n ObjectName, h FileHeader) error {
 	if err != nil {
 		return err
 	}
-	t.count.bytes.Add(int64(len(h.Target)))
+	t.wrote(int64(len(h.Target)))
 	return failpoint.Hit("ostree.txn.write")
 }
 

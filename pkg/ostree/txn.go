@@ -65,6 +65,7 @@ type Txn struct {
 	adopted  []ObjectName                 // staged files that are also in a source
 
 	sizes sizeTable
+	early earlySync
 }
 
 // Update runs fn in a transaction, holding the repository's shared lock, and
@@ -86,6 +87,9 @@ func (r *Repo) Update(ctx context.Context, fn func(context.Context, *Txn) error)
 		err = ctx.Err()
 	}
 	t.over.Store(true)
+	if early := t.early.finish(); err == nil && early != nil {
+		err = fmt.Errorf("write objects to disk: %w", early)
+	}
 	if err == nil {
 		if err = t.commit(); err != nil {
 			err = fmt.Errorf("commit transaction: %w", err)
