@@ -66,6 +66,7 @@ type Txn struct {
 
 	sizes sizeTable
 	early earlySync
+	ahead aheadObjects
 }
 
 // Update runs fn in a transaction, holding the repository's shared lock, and
@@ -89,6 +90,9 @@ func (r *Repo) Update(ctx context.Context, fn func(context.Context, *Txn) error)
 	t.over.Store(true)
 	if early := t.early.finish(); err == nil && early != nil {
 		err = fmt.Errorf("write objects to disk: %w", early)
+	}
+	if dropErr := t.dropAhead(); err == nil {
+		err = dropErr
 	}
 	if err == nil {
 		if err = t.commit(); err != nil {
@@ -141,6 +145,11 @@ func (t *Txn) Repo() *Repo { return t.r }
 // Has reports an object as present: durable in the repository, or written by
 // this transaction. What an interrupted transaction left is verified first.
 func (t *Txn) Has(n ObjectName) (bool, error) {
+	t.ahead.used(n)
+	return t.has(n)
+}
+
+func (t *Txn) has(n ObjectName) (bool, error) {
 	staged, left := t.lookup(n)
 	if staged {
 		return true, nil

@@ -15,6 +15,7 @@ import (
 	"github.com/hostctl/hostctl/pkg/ostree"
 	"github.com/hostctl/hostctl/pkg/ostree/gvariant"
 	"github.com/hostctl/hostctl/pkg/ostree/sign"
+	"github.com/hostctl/hostctl/pkg/rpmcompose/assemble"
 	"github.com/hostctl/hostctl/pkg/rpmcompose/rpm"
 )
 
@@ -78,7 +79,6 @@ type composed struct {
 	kernel    string // version, "" without one
 	packages  []localPackage
 	label     func(path string, mode uint32) (string, error) // nil: no labels
-	read      func()                                         // called when root is needed no more; nil: nobody waits
 }
 
 func commitMetadata(plan *Plan, c composed, collection, inputHash string, extra map[string]string) (gvariant.Dict, error) {
@@ -143,42 +143,68 @@ func parseRevision(s string) uint64 {
 	return n
 }
 
-// commit stores the tree, signs it and moves the ref, in one transaction: the ref
-// never names a commit that lacks its signatures.
-func commit(ctx context.Context, env Env, plan *Plan, c composed, parent ostree.Checksum) (Result, error) {
-	res := Result{Version: c.version, Timestamp: time.Unix(int64(c.timestamp), 0), InputHash: env.inputHash(plan)}
-	meta, err := commitMetadata(plan, c, env.Repo.CollectionID(), res.InputHash, env.Metadata)
+// commit finishes the tree, stores it, signs it and moves the ref, in one transaction:
+// the ref never names a commit that lacks its signatures.
+func (r *run) commit(ctx context.Context, work *fsx.Dir, pkgs []localPackage, asm *assemble.Result) (Result, error) {
+	var c composed
+	var start time.Time
+	finished := false
+	stats, err := r.env.Repo.Update(ctx, func(ctx context.Context, txn *ostree.Txn) (err error) {
+		if c, err = r.finishBeside(ctx, txn, work, pkgs, asm); err != nil {
+			return err
+		}
+		defer c.root.Close()
+		finished, start = true, time.Now()
+		return r.store(ctx, txn, c)
+	})
 	if err != nil {
+		if finished {
+			err = fmt.Errorf("commit %s: %w", r.plan.Ref, err)
+		}
 		return Result{}, err
+	}
+	r.res.Stats = stats
+	r.res.step("commit", start, "%d files of %d new", stats.ContentWritten, stats.ContentTotal)
+	// The ref is moved: from here on the commit exists, a missing summary only
+	// makes clients read the ref itself.
+	if err := r.env.Repo.WriteSummary(context.WithoutCancel(ctx), ostree.SummaryOptions{Sign: sign.Func(r.env.Sign...)}); err != nil {
+		return r.res, fmt.Errorf("commit %s is made, but its summary is not: %w", r.res.Commit, err)
+	}
+	return r.res, nil
+}
+
+// store writes the commit of a finished tree.
+func (r *run) store(ctx context.Context, txn *ostree.Txn, c composed) error {
+	res, plan := &r.res, r.plan
+	res.Version, res.Timestamp, res.InputHash = c.version, time.Unix(int64(c.timestamp), 0), r.env.inputHash(plan)
+	meta, err := commitMetadata(plan, c, r.env.Repo.CollectionID(), res.InputHash, r.env.Metadata)
+	if err != nil {
+		return err
 	}
 	var detached gvariant.Dict
 	listMetadata(plan, &meta, &detached)
-	res.Stats, err = env.Repo.Update(ctx, func(ctx context.Context, txn *ostree.Txn) error {
-		m := ostree.NewMTree()
-		err := txn.WriteDir(ctx, c.root, m, ostree.CommitOptions{DevIno: c.devino, Filter: canonicalRoot, Label: c.label, Last: true})
-		if err != nil {
-			return err
-		}
-		if c.read != nil {
-			c.read()
-		}
-		obj := ostree.Commit{Metadata: meta, Parent: parent, Timestamp: c.timestamp}
-		if obj.RootTree, obj.RootMeta, err = txn.WriteTree(ctx, m); err != nil {
-			return err
-		}
-		res.ContentChecksum = obj.ContentChecksum()
-		if res.Commit, err = txn.WriteCommit(ctx, obj); err != nil {
-			return err
-		}
-		if err := writeDetached(ctx, txn, res.Commit, detached, env.Sign); err != nil {
-			return err
-		}
-		return txn.SetRef(plan.Ref, res.Commit)
-	})
+	m := ostree.NewMTree()
+	err = txn.WriteDir(ctx, c.root, m, ostree.CommitOptions{DevIno: c.devino, Filter: canonicalRoot, Label: c.label, Last: true})
 	if err != nil {
-		return res, fmt.Errorf("commit %s: %w", plan.Ref, err)
+		return err
 	}
-	return res, nil
+	// The tree is needed no more: it goes while the commit waits for the disk. inWork tells the error.
+	go func() { _ = r.removeWork() }()
+	obj := ostree.Commit{Metadata: meta, Timestamp: c.timestamp}
+	if !r.env.NoParent {
+		obj.Parent = r.prev.commit
+	}
+	if obj.RootTree, obj.RootMeta, err = txn.WriteTree(ctx, m); err != nil {
+		return err
+	}
+	res.ContentChecksum = obj.ContentChecksum()
+	if res.Commit, err = txn.WriteCommit(ctx, obj); err != nil {
+		return err
+	}
+	if err := writeDetached(ctx, txn, res.Commit, detached, r.env.Sign); err != nil {
+		return err
+	}
+	return txn.SetRef(plan.Ref, res.Commit)
 }
 
 // writeDetached signs the commit and stores what stands beside it.

@@ -202,15 +202,7 @@ func (r *run) do(ctx context.Context, workName string) (Result, error) {
 	if err := r.preparePolicyStore(work); err != nil {
 		return Result{}, err
 	}
-	c, err := r.finish(ctx, work, pkgs, asm)
-	if err != nil {
-		return Result{}, err
-	}
-	defer c.root.Close()
-	if c.label, err = r.labels(c.root); err != nil {
-		return Result{}, err
-	}
-	return r.commit(ctx, c)
+	return r.commit(ctx, work, pkgs, asm)
 }
 
 func (r *run) filter() importer.Filter {
@@ -263,27 +255,6 @@ func (r *run) assemble(ctx context.Context, layers []assemble.Layer, work *fsx.D
 		return nil, err
 	}
 	return asm, nil
-}
-
-func (r *run) commit(ctx context.Context, c composed) (Result, error) {
-	start := time.Now()
-	parent := r.prev.commit
-	if r.env.NoParent {
-		parent = ostree.Checksum{}
-	}
-	c.read = func() { go func() { _ = r.removeWork() }() } // inWork tells the error
-	done, err := commit(ctx, r.env, r.plan, c, parent)
-	if err != nil {
-		return Result{}, err
-	}
-	done.Steps, done.Scriptlets, done.ScriptletLogs = r.res.Steps, r.res.Scriptlets, r.res.ScriptletLogs
-	done.step("commit", start, "%d files of %d new", done.Stats.ContentWritten, done.Stats.ContentTotal)
-	// The ref is moved: from here on the commit exists, a missing summary only
-	// makes clients read the ref itself.
-	if err := r.env.Repo.WriteSummary(context.WithoutCancel(ctx), ostree.SummaryOptions{Sign: sign.Func(r.env.Sign...)}); err != nil {
-		return done, fmt.Errorf("commit %s is made, but its summary is not: %w", done.Commit, err)
-	}
-	return done, nil
 }
 
 func headers(pkgs []localPackage) []*rpm.Package {

@@ -13,8 +13,8 @@ import (
 	"github.com/hostctl/hostctl/pkg/rpmcompose/scripts"
 )
 
-// finish runs the scriptlets and the post-processing; the caller closes the
-// root of what it returns.
+// finish runs the scriptlets and the post-processing and finds the labels; the
+// caller closes the root of what it returns.
 func (r *run) finish(ctx context.Context, work *fsx.Dir, pkgs []localPackage, asm *assemble.Result) (_ composed, err error) {
 	c := composed{devino: asm.DevIno, packages: pkgs, timestamp: commitTime(pkgs, r.env.Epoch, r.prev)}
 	if c.version, err = r.version(c.timestamp); err != nil {
@@ -35,7 +35,10 @@ func (r *run) finish(ctx context.Context, work *fsx.Dir, pkgs []localPackage, as
 	if err = r.checkListed(c.root); err != nil {
 		return c, err
 	}
-	c.kernel, err = r.postprocess(ctx, work, c, asm, sandbox)
+	if c.kernel, err = r.postprocess(ctx, work, c, asm, sandbox); err != nil {
+		return c, err
+	}
+	c.label, err = r.labels(c.root)
 	return c, err
 }
 

@@ -3,6 +3,7 @@
 package rpmcompose
 
 import (
+	"context"
 	"errors"
 	"io"
 	"os"
@@ -77,8 +78,9 @@ func commitTree(t *testing.T, r *run, root *fsx.Dir) (*ostree.Repo, ostree.Check
 	if c.label, err = r.labels(root); err != nil {
 		return repo, ostree.Checksum{}, err
 	}
-	res, err := commit(t.Context(), Env{Repo: repo}, r.plan, c, ostree.Checksum{})
-	return repo, res.Commit, err
+	r.env.Repo, r.removeWork = repo, func() error { return nil }
+	_, err = repo.Update(t.Context(), func(ctx context.Context, txn *ostree.Txn) error { return r.store(ctx, txn, c) })
+	return repo, r.res.Commit, err
 }
 
 // committedLabels reads back what was stored.

@@ -56,6 +56,9 @@ type Result struct {
 	Owned map[string][]string
 	// States are for the package database: for every layer the state of each file.
 	States [][]rpm.FileState
+	// Contents are the objects that the tree has unless something changes the files:
+	// each once, the largest first, without those of Owners.
+	Contents []ostree.Checksum
 	// DevIno knows the checksums of the linked files.
 	DevIno *ostree.DevInoCache
 	// Tree is the commit of the union in the cache; no ref points to it.
@@ -86,7 +89,7 @@ func Assemble(ctx context.Context, repo *ostree.Repo, layers []Layer, dst *fsx.D
 	if err != nil {
 		return nil, fmt.Errorf("assemble tree: %w", err)
 	}
-	res := &Result{Owned: u.owned(), Owners: u.owners(), States: u.states, DevIno: &ostree.DevInoCache{}, Files: u.count}
+	res := &Result{Owned: u.owned(), Owners: u.owners(), Contents: u.contents(), States: u.states, DevIno: &ostree.DevInoCache{}, Files: u.count}
 	if res.Tree, err = u.commit(ctx, repo); err != nil {
 		return nil, fmt.Errorf("assemble tree: %w", err)
 	}

@@ -3,6 +3,7 @@
 package assemble
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"path"
@@ -366,6 +367,28 @@ func (u *union) owned() map[string][]string {
 			out[name] = append(out[name], n.path)
 		}
 	})
+	return out
+}
+
+func (u *union) contents() []ostree.Checksum {
+	type object struct {
+		sum  ostree.Checksum
+		size int64
+	}
+	var list []object
+	met := map[ostree.Checksum]bool{}
+	u.walk(func(n *node) {
+		if n.dir || n.file == nil || n.late || met[n.sum] {
+			return
+		}
+		met[n.sum] = true
+		list = append(list, object{n.sum, n.file.Size})
+	})
+	slices.SortStableFunc(list, func(a, b object) int { return cmp.Compare(b.size, a.size) })
+	out := make([]ostree.Checksum, len(list))
+	for i, o := range list {
+		out[i] = o.sum
+	}
 	return out
 }
 
