@@ -99,7 +99,8 @@ rm -rf "$1"
 
 // examine replays the journals as a mount does, checks the repository with this
 // machine's own hostctl, and then every filesystem. $1: the raw disk, $2: a folder,
-// $3: hostctl. Findings go to standard output.
+// $3: hostctl. Findings go to standard output. To be run in a mount namespace of its own:
+// others that begin meanwhile would take the mount with them and keep it after the unmount.
 const examine = `
 raw=$1 mnt=$2/mnt hostctl=$3 loop=
 mkdir "$mnt"
@@ -154,7 +155,7 @@ func (k *killer) autopsy() []string {
 	if out, err := lab.Command(k.t.Context(), "sh", "-euc", look, "sh", k.Disk(), dir).CombinedOutput(); err != nil {
 		k.t.Fatalf("open the disk: %v: %s", err, out)
 	}
-	out, err := lab.Command(k.t.Context(), "sh", "-euc", examine, "sh", filepath.Join(dir, "raw"), dir, k.l.Hostctl()).CombinedOutput()
+	out, err := lab.Command(k.t.Context(), "unshare", "--mount", "sh", "-euc", examine, "sh", filepath.Join(dir, "raw"), dir, k.l.Hostctl()).CombinedOutput()
 	if fat, err := os.ReadFile(filepath.Join(dir, "mnt.fat")); err == nil {
 		k.t.Logf("fsck.vfat after the kill: %s", fat)
 	}
