@@ -42,6 +42,9 @@ type State struct {
 
 	good      []string // FullName of what booted well, the latest first
 	tryLimit  int      // bootloader.TryLimit; 0: not known
+	counts    bool     // the boot loader can count boots
+	countsErr error    // why that is not known
+	begun     *Trial   // of the record of boots, of whichever deployment
 	foreign   []bootloader.Entry
 	hasLoader bool // /boot/loader exists
 }

@@ -92,17 +92,18 @@ func (s *Sysroot) loadTrial(ctx context.Context, st *State) error {
 	} else if err != nil {
 		return err
 	}
-	st.Blocked, st.good = rec.blocked, rec.good
+	st.Blocked, st.good, st.begun = rec.blocked, rec.good, rec.trial
 	for i, d := range st.Deployments {
 		st.Deployments[i].BootedWell = slices.Contains(rec.good, d.FullName())
-	}
-	def, ok := st.Default()
-	if !ok {
-		return nil
 	}
 	trier, err := s.trier(ctx)
 	if err != nil {
 		s.log.Warn("boot loader is unknown", "error", err)
+	}
+	st.counts, st.countsErr = trier != nil, err
+	def, ok := st.Default()
+	if !ok {
+		return nil
 	}
 	var left, done int
 	var counting bool
@@ -142,14 +143,9 @@ func (s *Sysroot) trier(ctx context.Context) (bootloader.Trier, error) {
 
 // planTries returns Menu.Tries for order, and whether the menu must be written
 // anew even if its entries would stay the same: a counter belongs to its menu.
-func (s *Sysroot) planTries(ctx context.Context, st State, order []Deployment) (tries int, fresh bool, err error) {
-	t, err := s.trier(ctx)
-	if t == nil || err != nil {
-		return 0, false, err
-	}
-	rec, err := s.readBootRecord()
-	if err != nil && !errors.Is(err, ErrInvalidStateFile) {
-		return 0, false, err
+func planTries(st State, order []Deployment) (tries int, fresh bool, err error) {
+	if !st.counts || st.countsErr != nil {
+		return 0, false, st.countsErr
 	}
 	fresh = st.Trial != nil && st.Trial.Counting
 	if len(order) < 2 {
@@ -160,8 +156,8 @@ func (s *Sysroot) planTries(ctx context.Context, st State, order []Deployment) (
 	case fresh && st.Trial.Deployment == first:
 		// The try under way must not become the last word.
 		return max(st.Trial.Left, 1), true, nil
-	case rec.trial != nil && rec.trial.Deployment == first:
-		return rec.trial.Tries, true, nil
+	case st.begun != nil && st.begun.Deployment == first:
+		return st.begun.Tries, true, nil
 	}
 	return 0, fresh, nil
 }

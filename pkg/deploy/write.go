@@ -73,7 +73,7 @@ func (l *Locked) write(ctx context.Context, st State, order []Deployment) (Write
 	if err != nil {
 		return WriteResult{}, err
 	}
-	tries, fresh, err := s.planTries(ctx, st, order)
+	tries, fresh, err := planTries(st, order)
 	if err != nil {
 		return WriteResult{}, err
 	}
