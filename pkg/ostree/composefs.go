@@ -46,8 +46,12 @@ type ComposefsOptions struct {
 // ostree.composefs.digest.v0. The form is that of libcomposefs for libostree: docs/formats
 // has the page. The content of every file is read unless NoVerity is set.
 func (r *Repo) WriteComposefs(ctx context.Context, commit Checksum, w io.Writer, o ComposefsOptions) (Checksum, error) {
-	c := &composefs{r: r, o: o, verity: map[Checksum]Checksum{}}
-	digest, err := c.write(ctx, commit, w)
+	var digest Checksum
+	obj, err := r.LoadCommit(commit)
+	if err == nil {
+		c := &composefs{r: r, src: r, o: o, verity: map[Checksum]Checksum{}}
+		digest, err = c.write(ctx, obj.RootTree, obj.RootMeta, w)
+	}
 	if err != nil {
 		return digest, fmt.Errorf("write composefs image of %s: %w", commit, err)
 	}
@@ -56,12 +60,13 @@ func (r *Repo) WriteComposefs(ctx context.Context, commit Checksum, w io.Writer,
 
 type composefs struct {
 	r      *Repo
+	src    treeSource
 	o      ComposefsOptions
 	verity map[Checksum]Checksum // digests of files met already
 }
 
-func (c *composefs) write(ctx context.Context, commit Checksum, w io.Writer) (Checksum, error) {
-	root, err := c.tree(ctx, commit)
+func (c *composefs) write(ctx context.Context, tree, meta Checksum, w io.Writer) (Checksum, error) {
+	root, err := c.tree(ctx, Node{Path: "/", IsDir: true, Tree: tree, Meta: meta})
 	if err != nil {
 		return Checksum{}, err
 	}
@@ -89,10 +94,11 @@ func writeImage(root *erofsNode, w io.Writer, v *verityHash) (Checksum, error) {
 	return v.sum(), nil
 }
 
-// tree builds the nodes of a commit.
-func (c *composefs) tree(ctx context.Context, commit Checksum) (*erofsNode, error) {
+// tree builds the nodes of a tree.
+func (c *composefs) tree(ctx context.Context, root Node) (*erofsNode, error) {
 	dirs := map[string]*erofsNode{}
-	err := c.r.Walk(ctx, commit, func(n Node) error {
+	left := maxTreeEntries
+	err := walkTree(ctx, c.src, root, 0, &left, func(n Node) error {
 		node, err := c.node(n)
 		if err != nil {
 			return fmt.Errorf("%s: %w", clip(n.Path), err)
@@ -113,10 +119,10 @@ func (c *composefs) node(n Node) (*erofsNode, error) {
 		return nil, fmt.Errorf("%w: name too long for an image", ErrInvalid)
 	}
 	if n.IsDir {
-		info, err := c.r.Info(n)
-		return newErofsNode(n, info.FileHeader), err
+		m, err := loadParsed(c.src.LoadRaw, ObjectName{n.Meta, TypeDirMeta}, ParseDirMeta)
+		return newErofsNode(n, FileHeader{UID: m.UID, GID: m.GID, Mode: m.Mode, Xattrs: m.Xattrs}), err
 	}
-	h, size, rc, err := c.r.OpenFile(n.File)
+	h, size, rc, err := c.src.OpenFile(n.File)
 	if err != nil {
 		return nil, err
 	}
@@ -171,14 +177,21 @@ func (c *composefs) digest(file Checksum, content io.Reader) (Checksum, error) {
 	if sum, ok := c.verity[file]; ok {
 		return sum, nil
 	}
+	sum, err := c.hash(content)
+	if err == nil {
+		c.verity[file] = sum
+	}
+	return sum, err
+}
+
+func (c *composefs) hash(content io.Reader) (Checksum, error) {
 	buf := c.r.pools.buffer()
 	defer c.r.pools.buffers.Put(buf)
 	v := newVerity()
 	if _, err := io.CopyBuffer(v, struct{ io.Reader }{content}, (*buf)[:bufSize]); err != nil {
 		return Checksum{}, err
 	}
-	c.verity[file] = v.sum()
-	return c.verity[file], nil
+	return v.sum(), nil
 }
 
 func newErofsNode(n Node, h FileHeader) *erofsNode {

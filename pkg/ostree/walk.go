@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"path"
 	"strings"
@@ -35,6 +36,17 @@ func (r *Repo) Walk(ctx context.Context, commit Checksum, fn func(Node) error) e
 }
 
 func (r *Repo) walk(ctx context.Context, n Node, depth int, left *int, fn func(Node) error) error {
+	return walkTree(ctx, r, n, depth, left, fn)
+}
+
+// treeSource has the objects of trees: a repository, or a transaction with what it
+// wrote.
+type treeSource interface {
+	LoadRaw(n ObjectName) ([]byte, error)
+	OpenFile(c Checksum) (FileHeader, int64, io.ReadCloser, error)
+}
+
+func walkTree(ctx context.Context, src treeSource, n Node, depth int, left *int, fn func(Node) error) error {
 	if err := ctx.Err(); err != nil {
 		return err
 	}
@@ -45,7 +57,7 @@ func (r *Repo) walk(ctx context.Context, n Node, depth int, left *int, fn func(N
 	if err != nil {
 		return err
 	}
-	t, err := r.LoadDirTree(n.Tree)
+	t, err := loadParsed(src.LoadRaw, ObjectName{n.Tree, TypeDirTree}, ParseDirTree)
 	if err != nil {
 		return err
 	}
@@ -57,7 +69,7 @@ func (r *Repo) walk(ctx context.Context, n Node, depth int, left *int, fn func(N
 		if !sub.IsDir {
 			err = fn(sub)
 		} else {
-			err = r.walk(ctx, sub, depth+1, left, fn)
+			err = walkTree(ctx, src, sub, depth+1, left, fn)
 		}
 		if err != nil {
 			return err

@@ -19,7 +19,7 @@ type commitOptions struct {
 	subject, body                                                   string
 	editor, orphan, noBindings, bootable, skipUnchanged, consume    bool
 	canonical, roExecutables, noXattrs, policyFromBase, linkSpeedup bool
-	devinoCanonical, autocreate, table, sizes, noFsync              bool
+	devinoCanonical, autocreate, table, sizes, noFsync, composefs   bool
 	bindRefs, trees                                                 []string
 	metaStrings, metaVariants, metaKeep, detached                   []string
 	uid, gid, labelEpoch                                            int
@@ -188,6 +188,11 @@ func (m *committer) writeCommit(ctx context.Context, t *ostree.Txn, commit ostre
 	m.bind()
 	if m.o.bootable {
 		if err := t.AddBootable(ctx, &m.metadata, commit.RootTree); err != nil {
+			return err
+		}
+	}
+	if m.o.composefs {
+		if err := t.AddComposefs(ctx, &m.metadata, commit.RootTree, commit.RootMeta); err != nil {
 			return err
 		}
 	}

@@ -53,6 +53,7 @@ func (o *commitOptions) options() []option {
 		{long: "sign", arg: "KEY_ID", dst: &o.signKeys, help: "Sign the commit with"},
 		{long: "sign-type", arg: "NAME", dst: &o.signType, help: "Signature type to use (defaults to 'ed25519')"},
 		{long: "generate-sizes", dst: &o.sizes, help: "Generate size information along with commit metadata"},
+		{long: "generate-composefs-metadata", dst: &o.composefs, hidden: true, help: "Generate composefs commit metadata"},
 		{long: "disable-fsync", dst: &o.noFsync, hidden: true, help: "Do not invoke fsync()"},
 		fsyncOption(&o.noFsync),
 		{long: "timestamp", arg: "TIMESTAMP", dst: &o.timestamp, help: "Override the timestamp of the commit"},
