@@ -77,6 +77,7 @@ type composed struct {
 	version   string
 	timestamp uint64
 	kernel    string // version, "" without one
+	composefs bool   // the commit records the digest of its composefs image
 	packages  []localPackage
 	label     func(path string, mode uint32) (string, error) // nil: no labels
 }
@@ -190,13 +191,21 @@ func (r *run) store(ctx context.Context, txn *ostree.Txn, c composed) error {
 	}
 	// The tree is needed no more: it goes while the commit waits for the disk. inWork tells the error.
 	go func() { _ = r.removeWork() }()
-	obj := ostree.Commit{Metadata: meta, Timestamp: c.timestamp}
+	obj := ostree.Commit{Timestamp: c.timestamp}
 	if !r.env.NoParent {
 		obj.Parent = r.prev.commit
 	}
 	if obj.RootTree, obj.RootMeta, err = txn.WriteTree(ctx, m); err != nil {
 		return err
 	}
+	if c.composefs {
+		start := time.Now()
+		if err := txn.AddComposefs(ctx, &meta, obj.RootTree, obj.RootMeta); err != nil {
+			return err
+		}
+		res.step("  composefs digest", start, "")
+	}
+	obj.Metadata = meta
 	res.ContentChecksum = obj.ContentChecksum()
 	if res.Commit, err = txn.WriteCommit(ctx, obj); err != nil {
 		return err

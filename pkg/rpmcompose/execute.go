@@ -49,6 +49,9 @@ type Env struct {
 	// others: such a tree is not meant to be booted. All three make another input
 	// hash, so that a compose without them is not taken for unchanged.
 	NoScriptlets, NoInitramfs bool
+	// Composefs records the digest of the commit's composefs image also where the tree's
+	// prepare-root.conf does not ask for one.
+	Composefs bool
 	// TreefileDir is the treefile's folder, for the programs of finalize.d.
 	TreefileDir string
 	// LayerRepo has the commits of ostree-layers; nil means Repo.
@@ -59,7 +62,7 @@ type Env struct {
 
 // inputHash is that of the plan, unless an option of the compose changes the tree.
 func (e *Env) inputHash(p *Plan) string {
-	if len(e.ScriptRules)+len(e.layers) == 0 && !e.NoScriptlets && !e.NoInitramfs {
+	if len(e.ScriptRules)+len(e.layers) == 0 && !e.NoScriptlets && !e.NoInitramfs && !e.Composefs {
 		return p.InputHash
 	}
 	h := sha256.New()
@@ -67,6 +70,9 @@ func (e *Env) inputHash(p *Plan) string {
 	field(h, fmt.Appendf(nil, "scriptlets %t initramfs %t", !e.NoScriptlets, !e.NoInitramfs))
 	for _, r := range e.ScriptRules {
 		field(h, fmt.Appendf(nil, "%q %q %q %d", r.Package, r.Kind, r.Body, r.Action))
+	}
+	if e.Composefs {
+		field(h, []byte("composefs"))
 	}
 	for _, l := range e.layers {
 		field(h, fmt.Appendf(nil, "layer %s %s", l.key, l.commit))

@@ -38,6 +38,9 @@ func (r *run) finish(ctx context.Context, work *fsx.Dir, pkgs []localPackage, as
 	if c.kernel, err = r.postprocess(ctx, work, c, asm, sandbox); err != nil {
 		return c, err
 	}
+	if c.composefs, err = r.wantsComposefs(c.root); err != nil {
+		return c, err
+	}
 	c.label, err = r.labels(c.root)
 	return c, err
 }
