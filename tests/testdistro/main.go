@@ -3,7 +3,7 @@
 // Command testdistro builds the distribution that the tests compose, install
 // and upgrade: real RPM repositories out of Debian packages.
 //
-//	go run ./tests/testdistro build --out DIR [--cache DIR] [--hostctl-rpm-root DIR --hostctl-version V]
+//	go run ./tests/testdistro build --out DIR [--cache DIR] [--hostctl-rpm-root DIR --hostctl-version V] [--backports SOURCE,...] [--packages NAME,...]
 //	go run ./tests/testdistro list
 package main
 
@@ -17,6 +17,7 @@ import (
 	"os"
 	"os/signal"
 	"path/filepath"
+	"strings"
 	"syscall"
 	"time"
 
@@ -38,7 +39,7 @@ const (
 	exitMachine = 3
 )
 
-var errUsage = errors.New("usage: testdistro build --out DIR [--cache DIR] [--jobs N] [--hostctl-rpm-root DIR] [--hostctl-version V] | testdistro list")
+var errUsage = errors.New("usage: testdistro build --out DIR [--cache DIR] [--jobs N] [--hostctl-rpm-root DIR] [--hostctl-version V] [--backports SOURCE,...] [--packages NAME,...] | testdistro list")
 
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
@@ -78,6 +79,11 @@ func build(ctx context.Context, args []string, stderr io.Writer) error {
 	fs.StringVar(&o.Cache, "cache", "", "folder for downloads and built packages")
 	fs.StringVar(&o.HostctlRoot, "hostctl-rpm-root", "", "install root to ship as package hostctl")
 	fs.StringVar(&o.HostctlVersion, "hostctl-version", "", "version of package hostctl")
+	list := func(to *[]string) func(string) error {
+		return func(s string) error { *to = strings.Split(s, ","); return nil }
+	}
+	fs.Func("backports", "source packages (commas) to take from the archive's backports", list(&o.Backports))
+	fs.Func("packages", "packages (commas) to have beside those of every build", list(&o.Packages))
 	fs.IntVar(&o.Jobs, "jobs", 2, "builds at the same time")
 	if err := fs.Parse(args); err != nil {
 		return fmt.Errorf("%w (%w)", errUsage, err)
@@ -120,7 +126,7 @@ func defaultCache() (string, error) {
 
 // list prints the archive packages of both states: name, v1, v2.
 func list(ctx context.Context, stdout io.Writer) error {
-	plan, err := distro.MakePlan(ctx)
+	plan, err := distro.MakePlan(ctx, distro.Options{})
 	if err != nil {
 		return err
 	}

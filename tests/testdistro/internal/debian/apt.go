@@ -27,19 +27,20 @@ type Archive struct {
 	Release  []*Package // the point release
 	Security []*Package // the security suite and stable updates
 	Codename string
+	Mirror   string // address of the point release's archive
 }
 
 // LoadArchive reads the package lists that `apt-get update` stored.
 func LoadArchive(ctx context.Context) (*Archive, error) {
 	out, err := exec.CommandContext(ctx, "apt-get", "indextargets", "--format",
-		"$(CODENAME)|$(LABEL)|$(COMPONENT)|$(ARCHITECTURE)|$(FILENAME)", "Identifier: Packages").Output()
+		"$(CODENAME)|$(LABEL)|$(COMPONENT)|$(ARCHITECTURE)|$(FILENAME)|$(REPO_URI)", "Identifier: Packages").Output()
 	if err != nil {
 		return nil, fmt.Errorf("list apt index files: %w", err)
 	}
 	a := &Archive{}
 	for line := range strings.Lines(string(out)) {
 		f := strings.Split(strings.TrimSpace(line), "|")
-		if len(f) != 5 || f[2] != "main" || (f[3] != "amd64" && f[3] != "all") {
+		if len(f) != 6 || f[2] != "main" || (f[3] != "amd64" && f[3] != "all") {
 			continue
 		}
 		suite := Suite{Codename: f[0], Security: f[1] == "Debian-Security"}
@@ -52,7 +53,7 @@ func LoadArchive(ctx context.Context) (*Archive, error) {
 			a.Security = append(a.Security, list...)
 		case f[1] == "Debian":
 			a.Release = append(a.Release, list...)
-			a.Codename = suite.Codename
+			a.Codename, a.Mirror = suite.Codename, f[5]
 		}
 	}
 	if len(a.Release) == 0 || len(a.Security) == 0 {
@@ -107,7 +108,15 @@ func Download(ctx context.Context, dir string, list []*Package, report func(done
 		}
 	}
 	done, size := 0, int64(0)
-	for batch := range slices.Chunk(missing, downloadBatch) {
+	bySuite := map[string][]*Package{}
+	for _, p := range missing {
+		bySuite[p.Suite.Config] = append(bySuite[p.Suite.Config], p)
+	}
+	var batches [][]*Package
+	for _, list := range bySuite {
+		batches = slices.AppendSeq(batches, slices.Chunk(list, downloadBatch))
+	}
+	for _, batch := range batches {
 		if err := downloadSome(ctx, dir, batch); err != nil {
 			return done, size, err
 		}
@@ -120,6 +129,7 @@ func Download(ctx context.Context, dir string, list []*Package, report func(done
 	return done, size, nil
 }
 
+// downloadSome takes packages of one apt configuration.
 func downloadSome(ctx context.Context, dir string, batch []*Package) error {
 	tmp, err := os.MkdirTemp(dir, "incoming-")
 	if err != nil {
@@ -135,7 +145,7 @@ func downloadSome(ctx context.Context, dir string, batch []*Package) error {
 	for i, a := range args {
 		args[i] = strings.Replace(a, ":all=", "=", 1)
 	}
-	cmd := exec.CommandContext(ctx, "apt-get", args...)
+	cmd := aptGet(ctx, batch[0].Suite.Config, args...)
 	cmd.Dir = tmp
 	if out, err := cmd.CombinedOutput(); err != nil {
 		return fmt.Errorf("download %d packages: %w: %s", len(batch), err, strings.TrimSpace(string(out)))

@@ -131,4 +131,20 @@ func TestClosure(t *testing.T) {
 	}
 }
 
+func TestOfSources(t *testing.T) {
+	t.Parallel()
+	list, err := debian.ReadPackages(strings.NewReader("Package: udev\nSource: systemd (254)\nVersion: 254\nSize: 1\nSHA256: "+
+		strings.Repeat("0", 64)+"\n\nPackage: vim\nVersion: 9\nSize: 1\nSHA256: "+strings.Repeat("1", 64)+"\n"), debian.Suite{Config: "x"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	got, err := debian.OfSources(list, []string{"systemd"})
+	if err != nil || len(got) != 1 || got[0].Name != "udev" || got[0].Suite.Config != "x" {
+		t.Errorf("%v, %v", got, err)
+	}
+	if _, err := debian.OfSources(list, []string{"systemd", "udev"}); err == nil {
+		t.Error("a source package that is none was found")
+	}
+}
+
 func sign(n int) int { return max(min(n, 1), -1) }

@@ -12,6 +12,7 @@ import (
 type Suite struct {
 	Codename string // "bookworm", "bookworm-updates", "bookworm-security"
 	Security bool
+	Config   string // apt configuration that offers it; empty: the machine's
 }
 
 // Package is one version of one binary package.

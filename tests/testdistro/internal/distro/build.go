@@ -27,9 +27,11 @@ type Options struct {
 	Cache          string
 	HostctlRoot    string // install root of our own tools; "" for none
 	HostctlVersion string
-	Treefile       string // text of treefile.toml
-	RepoTemplate   string // text of the .repo file, with @BASEURL@ and @GPGKEY@
-	Jobs           int    // 0 means 2
+	Treefile       string   // text of treefile.toml
+	RepoTemplate   string   // text of the .repo file, with @BASEURL@ and @GPGKEY@
+	Jobs           int      // 0 means 2
+	Backports      []string // source packages to take from the archive's backports, if newer
+	Packages       []string // to have beside those of every build
 	Log            func(format string, args ...any)
 }
 
@@ -49,15 +51,22 @@ type Plan struct {
 	States   []State
 }
 
-// MakePlan selects the packages of both states from the configured archive.
-func MakePlan(ctx context.Context) (*Plan, error) {
+// MakePlan selects the packages of both states from the configured archive, and from its
+// backports those that the options name; their lists are kept in the cache.
+func MakePlan(ctx context.Context, o Options) (*Plan, error) {
 	a, err := debian.LoadArchive(ctx)
 	if err != nil {
 		return nil, err
 	}
+	var newer []*debian.Package
+	if len(o.Backports) > 0 {
+		if newer, err = debian.LoadBackports(ctx, a, filepath.Join(o.Cache, "apt"), o.Backports); err != nil {
+			return nil, err
+		}
+	}
 	plan := &Plan{Codename: a.Codename}
-	for n, lists := range [][][]*debian.Package{{a.Release}, {a.Release, a.Security}} {
-		st, err := makeState(n+1, lists)
+	for n, lists := range [][][]*debian.Package{{a.Release, newer}, {a.Release, a.Security, newer}} {
+		st, err := makeState(n+1, lists, o.Packages)
 		if err != nil {
 			return nil, fmt.Errorf("plan state %d: %w", n+1, err)
 		}
@@ -66,7 +75,7 @@ func MakePlan(ctx context.Context) (*Plan, error) {
 	return plan, nil
 }
 
-func makeState(number int, lists [][]*debian.Package) (State, error) {
+func makeState(number int, lists [][]*debian.Package, more []string) (State, error) {
 	st := State{Number: number}
 	x, err := debian.NewIndex(lists...)
 	if err != nil {
@@ -84,7 +93,7 @@ func makeState(number int, lists [][]*debian.Package) (State, error) {
 		}
 	}
 	essential = append(essential, "mawk") // base-files, which we replace, requires an awk
-	names := slices.Concat(words(wanted), words(unlisted), essential, extras)
+	names := slices.Concat(words(wanted), words(unlisted), essential, extras, more)
 	st.Packages, err = x.Closure(debian.Selection{Names: names, Drop: drop})
 	if err != nil {
 		return st, err
@@ -131,7 +140,7 @@ func Build(ctx context.Context, o Options) error {
 		return err
 	}
 	start := time.Now()
-	plan, err := MakePlan(ctx)
+	plan, err := MakePlan(ctx, o)
 	if err != nil {
 		return err
 	}
