@@ -23,7 +23,7 @@ const portName = "hostctl.agent"
 var ErrLineLost = errors.New("agent line lost")
 
 // line is the harness's side of the connection to an agent. It outlives
-// restarts of the guest, which the agent's Hello with a new boot id reveals.
+// restarts of the guest, which the Hello of another agent reveals.
 type line struct {
 	conn net.Conn
 	w    *proto.Writer
@@ -85,7 +85,7 @@ func (l *line) read() {
 	}
 }
 
-// hello notes the agent's state; a new boot ends every request of the old one.
+// hello notes the agent's state; a new agent ends every request of the old one.
 func (l *line) hello(data []byte) {
 	var st proto.Status
 	if json.Unmarshal(data, &st) != nil {
@@ -93,7 +93,7 @@ func (l *line) hello(data []byte) {
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if l.status.BootID != "" && st.BootID != l.status.BootID {
+	if l.status.BootID != "" && (st.BootID != l.status.BootID || st.Agent != l.status.Agent) {
 		for id, ch := range l.pending {
 			delete(l.pending, id)
 			close(ch)
@@ -104,13 +104,13 @@ func (l *line) hello(data []byte) {
 	l.changed = make(chan struct{})
 }
 
-// waitHello waits for an agent whose boot id is not old.
-func (l *line) waitHello(ctx context.Context, old string) (proto.Status, error) {
+// waitHello waits for an agent that is accepted.
+func (l *line) waitHello(ctx context.Context, accept func(proto.Status) bool) (proto.Status, error) {
 	for {
 		l.mu.Lock()
 		st, changed := l.status, l.changed
 		l.mu.Unlock()
-		if st.BootID != "" && st.BootID != old {
+		if st.BootID != "" && accept(st) {
 			return st, nil
 		}
 		select {

@@ -80,6 +80,7 @@ type VM struct {
 	proc   *process
 	line   *line
 	bootID string // the last one seen
+	agent  int    // the same
 }
 
 // process is one run of QEMU.
@@ -245,24 +246,27 @@ func (v *VM) current() (*line, error) {
 // WaitReady waits until the agent of a boot other than the ones seen so far
 // answers.
 func (v *VM) WaitReady(ctx context.Context) error {
+	old := v.BootID()
+	_, err := v.waitFor(ctx, func(st proto.Status) bool { return st.BootID != old })
+	return err
+}
+
+func (v *VM) waitFor(ctx context.Context, accept func(proto.Status) bool) (proto.Status, error) {
 	start := time.Now()
-	v.mu.Lock()
-	old := v.bootID
-	v.mu.Unlock()
 	l, err := v.current()
 	if err != nil {
-		return err
+		return proto.Status{}, err
 	}
-	st, err := l.waitHello(ctx, old)
+	st, err := l.waitHello(ctx, accept)
 	if err != nil {
-		return fmt.Errorf("wait for the guest: %w; console ends with:\n%s", err, lastLines(v.Console(), 40))
+		return st, fmt.Errorf("wait for the guest: %w; console ends with:\n%s", err, lastLines(v.Console(), 40))
 	}
 	v.mu.Lock()
-	v.bootID = st.BootID
+	v.bootID, v.agent = st.BootID, st.Agent
 	v.mu.Unlock()
 	v.cfg.Logf("guest answers after %.1f s (up %.1f s, %.1f s of processor time since QEMU's start, network %s)",
 		time.Since(start).Seconds(), st.Uptime, v.cpuSeconds(), st.Network)
-	return nil
+	return st, nil
 }
 
 // BootID returns the guest's boot id as of the last WaitReady.
@@ -284,6 +288,27 @@ func (v *VM) Reboot(ctx context.Context) error {
 		return fmt.Errorf("reboot: exit code %d: %s", res.Code, res.Stderr)
 	}
 	return v.WaitReady(ctx)
+}
+
+// SoftReboot runs a command that restarts the guest without its kernel, and waits for the
+// agent of the system that follows. A command that fails is an error with what it said.
+func (v *VM) SoftReboot(ctx context.Context, argv ...string) error {
+	v.mu.Lock()
+	boot, old := v.bootID, v.agent
+	v.mu.Unlock()
+	res, err := v.Run(ctx, proto.Command{Argv: argv, Seconds: 600})
+	// The agent may be gone before its answer.
+	if err != nil && !errors.Is(err, ErrLineLost) {
+		return fmt.Errorf("soft reboot: %w", err)
+	}
+	if res.Code != 0 {
+		return fmt.Errorf("soft reboot: exit code %d: %s", res.Code, res.Stderr)
+	}
+	st, err := v.waitFor(ctx, func(st proto.Status) bool { return st.BootID != boot || st.Agent != old })
+	if err == nil && st.BootID != boot {
+		err = errors.New("soft reboot: the kernel was started again")
+	}
+	return err
 }
 
 // Shutdown turns the guest off in order and waits for QEMU's end.

@@ -58,6 +58,7 @@ type Frame struct {
 // Status is the content of Hello.
 type Status struct {
 	BootID  string  `json:"bootId"`
+	Agent   int     `json:"agent"`  // its process, another one after a restart without the kernel
 	Uptime  float64 `json:"uptime"` // seconds
 	Network string  `json:"network,omitempty"`
 }

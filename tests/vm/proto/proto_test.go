@@ -71,7 +71,7 @@ func TestServer(t *testing.T) {
 	r, w := session(t)
 	f, err := r.Read()
 	var hello Status
-	if err != nil || f.Type != Hello || json.Unmarshal(f.Data, &hello) != nil || len(hello.BootID) != 36 {
+	if err != nil || f.Type != Hello || json.Unmarshal(f.Data, &hello) != nil || len(hello.BootID) != 36 || hello.Agent != os.Getpid() {
 		t.Fatalf("hello: %v %q %v", f.Type, f.Data, err)
 	}
 	tests := []struct {

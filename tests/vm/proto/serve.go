@@ -70,7 +70,7 @@ func (s *Server) hello() error {
 	if err != nil {
 		return err
 	}
-	return s.w.WriteJSON(Hello, 0, Status{BootID: strings.TrimSpace(string(id)), Uptime: seconds, Network: s.network})
+	return s.w.WriteJSON(Hello, 0, Status{BootID: strings.TrimSpace(string(id)), Agent: os.Getpid(), Uptime: seconds, Network: s.network})
 }
 
 func (s *Server) exit(id uint32, code int, err error) error {
