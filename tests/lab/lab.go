@@ -127,7 +127,14 @@ func (l *Lab) BuildDistro(ctx context.Context) error {
 	if out, err := build.CombinedOutput(); err != nil {
 		return fmt.Errorf("build tests/testdistro: %w\n%s", err, out)
 	}
-	return l.Run(ctx, tool, "build", "--out", l.Distro, "--hostctl-rpm-root", filepath.Join(l.Bin, "rpmroot"))
+	argv := []string{tool, "build", "--out", l.Distro, "--hostctl-rpm-root", filepath.Join(l.Bin, "rpmroot")}
+	if len(l.extra.Backports) > 0 {
+		argv = append(argv, "--backports", strings.Join(l.extra.Backports, ","))
+		if len(l.extra.Packages) > 0 {
+			argv = append(argv, "--packages", strings.Join(l.extra.Packages, ","))
+		}
+	}
+	return l.Run(ctx, argv...)
 }
 
 // Extra is what a variant of the lab's tree has more; the zero value is the
@@ -136,11 +143,17 @@ type Extra struct {
 	Name     string   // keeps the variant's tree and repository apart
 	Packages []string // of the test distribution, beyond its standard tree
 	Drivers  []string // kernel modules that its initramfs has more
+	// Backports are source packages that a distribution of its own, with all of Packages,
+	// has in their newer versions.
+	Backports []string
 }
 
 // UseExtra makes the lab compose a variant.
 func (l *Lab) UseExtra(e Extra) {
 	l.extra = e
+	if len(e.Backports) > 0 {
+		l.Distro = filepath.Join(l.Dir, e.Name+"-distro")
+	}
 	l.Tree = filepath.Join(l.Dir, e.Name+"-tree")
 	l.Treefile = filepath.Join(l.Tree, "host.toml")
 }

@@ -47,11 +47,7 @@ func (l *Lab) WithUKIs(ctx context.Context) (*Lab, error) {
 	if err != nil {
 		return nil, err
 	}
-	// Objects never change, and a summary would tell of the old commits.
-	if err := l.Run(ctx, "cp", "-al", l.Repo, own.Repo); err != nil {
-		return nil, err
-	}
-	if err := errors.Join(os.RemoveAll(filepath.Join(own.Repo, "summary")), os.RemoveAll(filepath.Join(own.Repo, "summary.sig"))); err != nil {
+	if err := l.copyRepo(ctx, own.Repo); err != nil {
 		return nil, err
 	}
 	defer l.stopAgent()
