@@ -361,6 +361,9 @@ func ignoreEINTR(f func() error) error {
 	}
 }
 
+// Tmpfs is what FSType returns for a filesystem in memory.
+const Tmpfs = unix.TMPFS_MAGIC
+
 // FSType returns the magic number of the filesystem of fd, from linux/magic.h.
 func FSType(fd int) (int64, error) {
 	var st unix.Statfs_t

@@ -84,10 +84,9 @@ func (m Menu) fallback() string {
 
 // Magic numbers of filesystems, from linux/magic.h.
 const (
-	magicExt   = 0xef53
-	magicXFS   = 0x58465342
-	magicFAT   = 0x4d44
-	magicTmpfs = 0x01021994 // nothing boots from it: a tree under construction
+	magicExt = 0xef53
+	magicXFS = 0x58465342
+	magicFAT = 0x4d44
 )
 
 // grubCanWrite tells whether GRUB's save_env works on /boot: it overwrites the
@@ -103,7 +102,7 @@ func grubCanWrite(boot *fsx.Dir) (bool, error) {
 		st, err := boot.Lstat(".")
 		return err == nil && !sys.Stacked(st.Dev), err
 	}
-	return kind == magicTmpfs, nil
+	return kind == sys.Tmpfs, nil // nothing boots from it: a tree under construction
 }
 
 // stubReadsMenu tells whether GRUB comes to our script: one that runs blscfg

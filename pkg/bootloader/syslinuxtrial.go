@@ -81,7 +81,7 @@ func (syslinux) nextTrial(boot *fsx.Dir, m Menu, stub, old []byte) (int, error) 
 		return 0, err
 	}
 	// On xfs and btrfs the vector is not in the file.
-	if kind != magicExt && kind != magicTmpfs {
+	if kind != magicExt && kind != sys.Tmpfs {
 		return 0, nil
 	}
 	if st, err := boot.Lstat("."); err != nil || kind == magicExt && sys.Stacked(st.Dev) {

@@ -12,6 +12,7 @@ import (
 	"strings"
 
 	"github.com/hostctl/hostctl/internal/fsx"
+	"github.com/hostctl/hostctl/internal/sys"
 	"github.com/hostctl/hostctl/pkg/bootloader"
 	"github.com/hostctl/hostctl/pkg/etcmerge"
 	"github.com/hostctl/hostctl/pkg/ostree"
@@ -187,8 +188,7 @@ func (s *Sysroot) diskSpace(t repoTree, p Preview, sizes etcSizes) (DiskSpace, e
 	if err != nil {
 		return d, err
 	}
-	const tmpfs = 0x01021994 // where a link takes an inode, too
-	if !d.fitsFiles() && fs != tmpfs {
+	if !d.fitsFiles() && fs != sys.Tmpfs { // where a link takes an inode, too
 		// Most files of a checkout are links to objects; empty ones are not.
 		empty, err := c.emptyFiles(root.Tree)
 		if err != nil {
