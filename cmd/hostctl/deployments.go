@@ -20,9 +20,9 @@ func (a *app) byIndex(cmd *cobra.Command, fn func(context.Context, *deploy.Locke
 	cmd.Args = cli.OneArg("the index of a deployment, counted from 0 in the order of status")
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		ctx := cmd.Context()
-		i, err := strconv.Atoi(args[0])
+		i, err := parseIndex(args[0])
 		if err != nil {
-			return ui.UsageError{Err: fmt.Errorf("INDEX %q is no number", args[0])}
+			return err
 		}
 		return a.withSysroot(true, func(s *deploy.Sysroot) error {
 			return s.WithLock(ctx, func(l *deploy.Locked) error {
@@ -38,6 +38,15 @@ func (a *app) byIndex(cmd *cobra.Command, fn func(context.Context, *deploy.Locke
 		})
 	}
 	return cmd
+}
+
+// parseIndex reads an INDEX; whether there is such a deployment is for others to say.
+func parseIndex(s string) (int, error) {
+	i, err := strconv.Atoi(s)
+	if err != nil {
+		return 0, ui.UsageError{Err: fmt.Errorf("INDEX %q is no number", s)}
+	}
+	return i, nil
 }
 
 func (a *app) pinCmd() *cobra.Command {

@@ -9,7 +9,6 @@ import (
 	"io/fs"
 	"os"
 	"os/exec"
-	"strconv"
 	"strings"
 	"time"
 
@@ -68,11 +67,7 @@ func softIndex(args []string) (int, error) {
 	if len(args) > 1 {
 		return 0, ui.UsageError{Err: errors.New("only one INDEX can be given")}
 	}
-	n, err := strconv.ParseUint(args[0], 10, 31)
-	if err != nil {
-		return 0, ui.UsageError{Err: fmt.Errorf("INDEX %q is no number of a deployment", args[0])}
-	}
-	return int(n), nil
+	return parseIndex(args[0])
 }
 
 func (a *app) softReboot(ctx context.Context, index int, prepareOnly bool) error {
@@ -100,7 +95,8 @@ func (a *app) softReboot(ctx context.Context, index int, prepareOnly bool) error
 }
 
 // endSoftReboot is for units: whichever runs first. What the system before found of
-// itself says nothing of this one, but /run is still there.
+// itself says nothing of this one, but /run is still there, and a forced soft reboot stops
+// no unit.
 func endSoftReboot(ctx context.Context, s *deploy.Sysroot) error {
 	done, err := s.CompleteSoftReboot(ctx)
 	if err != nil || !done {

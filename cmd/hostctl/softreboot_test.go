@@ -22,6 +22,10 @@ func TestSoftRebootUsage(t *testing.T) {
 			t.Errorf("%q: status %d: %s%s", args, code, &out, &errw)
 		}
 	}
+	// As with other verbs a number is for the list of deployments to refuse.
+	if i, err := softIndex([]string{"-1"}); i != -1 || err != nil {
+		t.Errorf("index -1: %d, %v", i, err)
+	}
 	var out, errw bytes.Buffer
 	if code := run(t.Context(), []string{"soft-reboot", "--help"}, &out, &errw); code != 0 || !strings.Contains(out.String(), "Examples:") {
 		t.Errorf("help: status %d: %s%s", code, &out, &errw)
