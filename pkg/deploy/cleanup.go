@@ -258,6 +258,9 @@ func (l *Locked) dropLeftovers(ctx context.Context) (p CleanupPlan, mounted []st
 	if err != nil {
 		return p, nil, fmt.Errorf("list sysroot: %w", err)
 	}
+	if err := l.s.dropNext(st); err != nil {
+		return p, nil, err
+	}
 	p = PlanCleanup(st, inv)
 	mounted, err = l.s.remove(ctx, p)
 	return p, mounted, err

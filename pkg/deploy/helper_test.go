@@ -125,7 +125,11 @@ func commitTree(t testing.TB, repo *ostree.Repo, branch, version string, tree os
 	for name, content := range tree {
 		p := filepath.Join(src, name)
 		testutil.Must(t, os.MkdirAll(filepath.Dir(p), 0o755))
-		testutil.Must(t, os.WriteFile(p, []byte(content), 0o644))
+		mode := os.FileMode(0o644)
+		if filepath.Base(p) == "systemd" {
+			mode = 0o755
+		}
+		testutil.Must(t, os.WriteFile(p, []byte(content), mode))
 	}
 	for _, d := range []string{"sysroot/ostree", "proc", "run", "boot", "dev", "var", "usr"} {
 		testutil.Must(t, os.MkdirAll(filepath.Join(src, d), 0o755))

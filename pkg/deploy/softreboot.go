@@ -27,7 +27,7 @@ const softRebootTarget = "usr/lib/systemd/system/soft-reboot.target"
 
 // CanSoftReboot tells, by an error wrapping ErrNoSoftReboot, what keeps the running system
 // from going to d without its kernel: another kernel, initramfs or arguments, a running
-// systemd that cannot, or that d runs already.
+// systemd that cannot, a d without an init, or that d runs already.
 func (s *Sysroot) CanSoftReboot(st State, d Deployment) error {
 	no := func(format string, args ...any) error {
 		return fmt.Errorf("%w: %s", ErrNoSoftReboot, fmt.Sprintf(format, args...))
@@ -54,6 +54,13 @@ func (s *Sysroot) CanSoftReboot(st State, d Deployment) error {
 	}
 	if ok, err := s.o.Root.Exists(softRebootTarget); err != nil || !ok {
 		return no("the running systemd has no soft-reboot.target, which it has since version 254")
+	}
+	if err := prepareroot.CheckInit(path.Join(s.dir.Path(), d.Dir())); err != nil {
+		return fmt.Errorf("%w: %w", ErrNoSoftReboot, err)
+	}
+	// systemd takes a link, too, where nobody would find what is mounted.
+	if at, err := s.o.Run.Lstat(prepareroot.NextRoot); err == nil && !at.IsDir() {
+		return no("/run/%s is no directory: remove it", prepareroot.NextRoot)
 	}
 	return nil
 }
@@ -119,6 +126,11 @@ func (s *Sysroot) mountNext(d Deployment) error {
 	if err != nil {
 		return err
 	}
+	from, err := s.o.Root.Lstat(".")
+	if err != nil {
+		return err
+	}
+	next.FromDev, next.FromIno = from.Dev, from.Ino
 	ops, err := prepareroot.PlanNext(next)
 	if err != nil {
 		return err
@@ -158,6 +170,10 @@ func (s *Sysroot) CompleteSoftReboot(context.Context) (done bool, err error) {
 	if !s.softRebooted() {
 		return false, nil
 	}
+	// Overlays on /usr until the next boot went with the mounts of the system before.
+	if err := s.o.Run.RemoveAll(runStates); err != nil {
+		return false, err
+	}
 	err = s.o.Run.Rename(prepareroot.NextMark, s.o.Run, bootedMark)
 	if errors.Is(err, fs.ErrNotExist) { // another has just done it
 		return false, nil
@@ -165,14 +181,38 @@ func (s *Sysroot) CompleteSoftReboot(context.Context) (done bool, err error) {
 	return err == nil, err
 }
 
-// softRebooted tells that the system runs from what was /run/nextroot: systemd has moved
-// that mount away, and nobody has replaced the boot mark yet.
+// softRebooted tells that the system runs from what was /run/nextroot, and that nobody has
+// replaced the boot mark yet. That nothing is mounted there any more does not say so:
+// somebody may have unmounted it.
 func (s *Sysroot) softRebooted() bool {
-	if s.o.Run == nil {
+	if s.o.Run == nil || s.o.Root == nil {
 		return false
 	}
 	ok, err := s.o.Run.Exists(prepareroot.NextMark)
-	return err == nil && ok && !s.isMount(prepareroot.NextRoot)
+	if err != nil || !ok {
+		return false
+	}
+	dev, ino, ok := s.markedPair(prepareroot.NextMark, prepareroot.FromKey)
+	if !ok { // libostree's
+		return !s.isMount(prepareroot.NextRoot)
+	}
+	now, err := s.o.Root.Lstat(".")
+	return err == nil && (now.Dev != dev || now.Ino != ino)
+}
+
+// dropNext takes back what was prepared for a soft reboot that cannot be: somebody has
+// unmounted it, or its deployment is gone, and systemd would restart into what is left.
+func (s *Sysroot) dropNext(st State) error {
+	if s.o.Run == nil {
+		return nil
+	}
+	if ok, err := s.o.Run.Exists(prepareroot.NextMark); err != nil || !ok || s.softRebooted() {
+		return err
+	}
+	if _, ok := s.SoftRebootTarget(st); ok {
+		return nil
+	}
+	return prepareroot.ResetNext(s.places())
 }
 
 // isMount tells whether something is mounted on a directory below /run.

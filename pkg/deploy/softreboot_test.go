@@ -13,11 +13,12 @@ import (
 	"github.com/hostctl/hostctl/internal/sys"
 	"github.com/hostctl/hostctl/internal/testutil"
 	"github.com/hostctl/hostctl/pkg/bootloader/bls"
+	"github.com/hostctl/hostctl/pkg/deploy/prepareroot"
 )
 
 // soft is a tree whose systemd can.
 func soft(version, kernel string) osTree {
-	return release(version, kernel).with(softRebootTarget, "[Unit]\n").with("usr/lib/ostree/prepare-root.conf", "[sysroot]\nreadonly=true\n")
+	return release(version, kernel).with(softRebootTarget, "[Unit]\n").with("usr/lib/systemd/systemd", "init").with("usr/lib/ostree/prepare-root.conf", "[sysroot]\nreadonly=true\n")
 }
 
 func TestCanSoftReboot(t *testing.T) {
@@ -49,6 +50,12 @@ func TestCanSoftReboot(t *testing.T) {
 	b.o.Cmdline = "root=LABEL=x"
 	check("changed since the boot", "argument rw", st, d2)
 	b.o.Cmdline = "root=LABEL=x rw"
+	nextRoot := filepath.Join(b.root, "run/nextroot")
+	testutil.Must(t, os.Symlink("elsewhere", nextRoot))
+	check("a link", "/run/nextroot is no directory", st, d2)
+	testutil.Must(t, os.Remove(nextRoot))
+	testutil.Must(t, os.Remove(b.path(d2.Dir(), "usr/lib/systemd/systemd")))
+	check("no init", "none of usr/lib/systemd/systemd, sbin/init is a program", st, d2)
 	testutil.Must(t, os.Remove(b.path(d1.Dir(), softRebootTarget)))
 	check("old systemd", "254", st, d2)
 }
@@ -86,8 +93,27 @@ func TestSoftReboot(t *testing.T) {
 			t.Errorf("write to %s: %v", dir, err)
 		}
 	}
-	// What systemd does with the mount: it is the new root, and no longer there.
+	// Without the mount systemd starts the same root again.
 	testutil.Must(t, sys.Unmount(root, true))
+	if st = b.load(); names(st.Deployments) != "2.0 1.0*" {
+		t.Errorf("somebody has unmounted it: %s", names(st.Deployments))
+	}
+	if done, err := b.sysroot().CompleteSoftReboot(t.Context()); err != nil || done {
+		t.Errorf("completed without a soft reboot: %v, %v", done, err)
+	}
+	mark, err := b.run.ReadFile(prepareroot.NextMark, 1<<10)
+	testutil.Must(t, err)
+	b.locked(func(l *Locked) {
+		_, err := l.SettleBoot(t.Context())
+		testutil.Must(t, err)
+	})
+	if ok, err := b.run.Exists(prepareroot.NextMark); ok || err != nil {
+		t.Errorf("stale mark: %v, %v", ok, err)
+	}
+	testutil.Must(t, b.run.WriteFileAtomic(prepareroot.NextMark, mark, 0o644))
+	// What systemd does with the mount: it is the new root, and no longer there.
+	b.boot(next)
+	testutil.Must(t, b.run.MkdirAll(runState(next, UnlockDevelopment), 0o755))
 	st = b.load()
 	if names(st.Deployments) != "2.0* 1.0" {
 		t.Errorf("after the soft reboot: %s", names(st.Deployments))
@@ -97,14 +123,15 @@ func TestSoftReboot(t *testing.T) {
 			t.Errorf("complete: %v, %v, want %v", done, err, want)
 		}
 	}
-	if ok, err := b.run.Exists("ostree/nextroot-booted"); ok || err != nil {
-		t.Errorf("mark of the next root: %v, %v", ok, err)
+	for _, gone := range []string{"ostree/nextroot-booted", runStates} {
+		if ok, err := b.run.Exists(gone); ok || err != nil {
+			t.Errorf("%s: %v, %v", gone, ok, err)
+		}
 	}
 	if st = b.load(); names(st.Deployments) != "2.0* 1.0" {
 		t.Errorf("at the end: %s", names(st.Deployments))
 	}
 	// And back, which is given up.
-	b.boot(next)
 	b.locked(func(l *Locked) {
 		d, err := l.PrepareSoftReboot(t.Context(), 1, Retention{})
 		if err != nil || !d.Same(d1) {
@@ -115,6 +142,23 @@ func TestSoftReboot(t *testing.T) {
 	st = b.load()
 	if _, ok := b.sysroot().SoftRebootTarget(st); ok || names(st.Deployments) != "1.0 2.0*" {
 		t.Errorf("after reset: %s", names(st.Deployments))
+	}
+	// What is prepared goes with its deployment.
+	b.locked(func(l *Locked) {
+		_, err := l.PrepareSoftReboot(t.Context(), 0, Retention{})
+		testutil.Must(t, err)
+		_, err = l.Cleanup(t.Context())
+		testutil.Must(t, err)
+		if !b.sysroot().isMount(prepareroot.NextRoot) {
+			t.Error("a clean-up takes back what is prepared")
+		}
+		_, err = l.Write(t.Context(), []Deployment{st.Deployments[1]})
+		testutil.Must(t, err)
+		_, err = l.Cleanup(t.Context())
+		testutil.Must(t, err)
+	})
+	if ok, err := b.run.Exists("ostree/nextroot-booted"); ok || err != nil || b.sysroot().isMount(prepareroot.NextRoot) {
+		t.Errorf("the next root of a deployment that is gone: mark %v, %v", ok, err)
 	}
 }
 
@@ -129,8 +173,10 @@ func TestSoftRebootRefused(t *testing.T) {
 		if _, err := l.PrepareSoftReboot(t.Context(), 0, Retention{}); !errors.Is(err, ErrNoSoftReboot) {
 			t.Error(err)
 		}
-		if _, err := l.PrepareSoftReboot(t.Context(), 7, Retention{}); !errors.Is(err, ErrNoDeployment) {
-			t.Error(err)
+		for _, index := range []int{7, -1} {
+			if _, err := l.PrepareSoftReboot(t.Context(), index, Retention{}); !errors.Is(err, ErrNoDeployment) {
+				t.Error(err)
+			}
 		}
 	})
 	if st := b.load(); names(st.Deployments) != "2.0+ 1.0*" {

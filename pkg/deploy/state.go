@@ -334,8 +334,13 @@ func (s *Sysroot) rootID() (dev, ino uint64, err error) {
 	return st.Dev, st.Ino, err
 }
 
-// markedRoot reads a boot mark below /run.
+// markedRoot reads from a boot mark below /run which deployment it is for.
 func (s *Sysroot) markedRoot(name string) (dev, ino uint64, ok bool) {
+	return s.markedPair(name, "backing-root-device-inode")
+}
+
+// markedPair reads device and inode from a boot mark below /run.
+func (s *Sysroot) markedPair(name, key string) (dev, ino uint64, ok bool) {
 	data, err := s.o.Run.ReadFile(name, 1<<16)
 	if err != nil {
 		return 0, 0, false
@@ -344,7 +349,7 @@ func (s *Sysroot) markedRoot(name string) (dev, ino uint64, ok bool) {
 	if err != nil {
 		return 0, 0, false
 	}
-	v, found := info.Get("backing-root-device-inode")
+	v, found := info.Get(key)
 	pair := v.Children()
 	if !found || v.Type() != "(tt)" || len(pair) != 2 {
 		return 0, 0, false

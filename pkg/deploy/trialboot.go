@@ -72,6 +72,9 @@ func (l *Locked) SettleBoot(ctx context.Context) (BootPlan, error) {
 	if err != nil {
 		return BootPlan{}, err
 	}
+	if err := l.s.dropNext(st); err != nil {
+		return BootPlan{}, err
+	}
 	p := PlanBoot(st)
 	switch {
 	case p.Verdict == BootFellBack:

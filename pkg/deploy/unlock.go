@@ -32,8 +32,11 @@ const (
 	hotfixWork  = ".usr-ovl-work"
 )
 
+// runStates is where /run says how deployments are unlocked until the next boot.
+const runStates = "ostree/deployment-state"
+
 func runState(d Deployment, mode UnlockMode) string {
-	return path.Join("ostree/deployment-state", d.Name(), "unlocked-"+string(mode))
+	return path.Join(runStates, d.Name(), "unlocked-"+string(mode))
 }
 
 // unlocked tells how d was unlocked: the origin knows a hotfix, /run the rest.

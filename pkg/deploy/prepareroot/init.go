@@ -24,6 +24,12 @@ func checkInit(cmdline, deployment string) error {
 	if !slices.Contains(args, trialMark) || cmdlineValue(cmdline, "init") != "" {
 		return nil
 	}
+	return CheckInit(deployment)
+}
+
+// CheckInit requires a program for systemd to start in the directory of a deployment;
+// ErrBadDeployment if there is none.
+func CheckInit(deployment string) error {
 	root, err := os.Open(deployment)
 	if err != nil {
 		return fmt.Errorf("look for init: %w", err)

@@ -18,6 +18,11 @@ const (
 	NextMark = "ostree/nextroot-booted"
 )
 
+// FromKey is the name in NextMark of device and inode (tt) of the / that was left when
+// another is there: a next root may have been unmounted, and systemd restarts in the
+// same one then.
+const FromKey = "hostctl.from"
+
 // ReadNext reads what PlanNext needs in a running system, whose physical root is at
 // in.Places.Root. The configuration of the deployment's own tree counts, not in.Config, and
 // of in.Cmdline the argument for composefs. tag must not have been used since the system

@@ -65,6 +65,8 @@ type State struct {
 	TmpInSysroot bool
 	// Dev and Ino identify the deployment's directory.
 	Dev, Ino uint64
+	// FromDev and FromIno identify the / that a soft reboot leaves.
+	FromDev, FromIno uint64
 	// Tag makes what is kept in Run distinct where roots are made one after the other.
 	Tag string
 }
@@ -362,6 +364,9 @@ func (b *builder) booted(name string) error {
 		d.Set("transient-etc", gvariant.String(b.transientEtc()))
 	}
 	d.Set("backing-root-device-inode", gvariant.Tuple(gvariant.Uint64(b.Dev), gvariant.Uint64(b.Ino)))
+	if b.FromIno != 0 {
+		d.Set(FromKey, gvariant.Tuple(gvariant.Uint64(b.FromDev), gvariant.Uint64(b.FromIno)))
+	}
 	data, err := d.Marshal()
 	if err != nil {
 		return fmt.Errorf("encode boot mark: %w", err)
