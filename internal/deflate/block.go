@@ -141,7 +141,7 @@ func (e *encoder) writeBlock(raw []byte, final bool) {
 	if final {
 		e.out.align()
 	}
-	e.tokens = e.tokens[:0]
+	e.n, e.due = 0, checkEvery
 	e.lits, e.dists = [numLits]uint32{}, [numDists]uint32{}
 	e.splitter.reset()
 }
@@ -176,37 +176,43 @@ func (e *encoder) writeCodes() {
 	}
 }
 
+// packedCodes are codes as writeTokens needs them: their bits in 16 bits, the number of
+// them in 8, and that number with the extra bits in 8. Where there is no code all are 0.
+type packedCodes struct {
+	lits  [512]uint32
+	dists [numDists]uint32
+}
+
+func (p *packedCodes) pack(lits *[numLits]code, dists *[numDists]code) {
+	for s, c := range lits {
+		p.lits[s] = uint32(c.bits) | uint32(c.len)<<16 | uint32(c.len)<<24
+	}
+	for s, x := range lenExtra {
+		p.lits[firstLen+s] += uint32(x) << 24
+	}
+	for s, c := range dists[:noDist] {
+		p.dists[s] = uint32(c.bits) | uint32(c.len)<<16 | (uint32(c.len)+distExtra(uint32(s)))<<24
+	}
+}
+
+// writeTokens knows no difference between literals and matches: a branch would often be
+// mispredicted. A token has at most 48 bits.
 func (e *encoder) writeTokens(lits *[numLits]code, dists *[numDists]code) {
+	p := &e.packed
+	p.pack(lits, dists)
+	e.out.add(0, 0)
 	buf, n := e.out.buf, e.out.n
 	acc, have := e.out.acc, e.out.have
-	for _, t := range e.tokens {
-		if have > 15 {
-			binary.LittleEndian.PutUint64(buf[n:], acc)
-			n += int(have >> 3)
-			acc >>= have & 56
-			have &= 7
-		}
-		if t < isMatch {
-			c := lits[t&255]
-			acc |= uint64(c.bits) << have
-			have += uint(c.len)
-			continue
-		}
-		l := uint8(t >> 16)
-		k := lenCode[l]
-		c := lits[firstLen+int(k)]
-		acc |= uint64(c.bits) << have
-		have += uint(c.len)
-		acc |= uint64(l-lenBase[k]) << have
-		have += uint(lenExtra[k])
-		d := uint32(t & 0xffff)
-		s := distCode(d)
-		c = dists[s&31]
-		acc |= uint64(c.bits) << have
-		have += uint(c.len)
-		x := distExtra(s)
-		acc |= uint64(d&(1<<x-1)) << have
-		have += uint(x)
+	for _, t := range e.tokens[:e.n] {
+		c, d := p.lits[t&511], p.dists[t>>distShift&31]
+		l := uint64(c&0xffff) | uint64(t>>9&31)<<(c>>16&31)
+		m := uint64(d&0xffff) | uint64(t>>19)<<(d>>16&31)
+		acc |= (l | m<<(c>>24&63)) << (have & 63)
+		have += uint(c>>24 + d>>24)
+		binary.LittleEndian.PutUint64(buf[n:], acc)
+		n += int(have >> 3)
+		acc >>= have & 56
+		have &= 7
 	}
 	e.out.n, e.out.acc, e.out.have = n, acc, have
 	e.out.add(uint64(lits[endBlock].bits), uint(lits[endBlock].len))

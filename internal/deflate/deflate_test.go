@@ -125,8 +125,7 @@ func TestManyBytes(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	z.enc.low = maxPos + 1<<28 - 3*segment/2
-	z.enc.base = z.enc.low
+	z.enc.base = maxPos + 1<<28 - 3*segment/2
 	data := bytes.Repeat(samples(t)["mixed"], 8)
 	if _, err := z.Write(data); err != nil {
 		t.Fatal(err)

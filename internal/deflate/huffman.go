@@ -2,10 +2,7 @@
 
 package deflate
 
-import (
-	"math/bits"
-	"slices"
-)
+import "math/bits"
 
 const (
 	numLits  = 288 // 286 are used
@@ -80,7 +77,7 @@ func lengths(freq []uint32, limit int, out []code) {
 		out[syms[0]&0xffff].len = 1
 		return
 	}
-	slices.Sort(syms)
+	sortSyms(syms)
 	var count [32]int
 	depths(syms, &count)
 	limitDepth(&count, limit)
@@ -91,6 +88,44 @@ func lengths(freq []uint32, limit int, out []code) {
 			out[syms[at]&0xffff].len = uint8(l)
 		}
 	}
+}
+
+// sortSyms orders symbols, each with its frequency above 16 bits, by frequency; it finds
+// them in their own order.
+func sortSyms(syms []uint64) {
+	if len(syms) < 32 {
+		for i, v := range syms {
+			for ; i > 0 && syms[i-1] > v; i-- {
+				syms[i] = syms[i-1]
+			}
+			syms[i] = v
+		}
+		return
+	}
+	var room [numLits]uint64
+	from, to := syms, room[:len(syms)]
+	all := uint64(0)
+	for _, v := range syms {
+		all |= v
+	}
+	for shift := 16; all>>shift > 0; shift += 8 {
+		var at [256]int
+		for _, v := range from {
+			at[v>>shift&255]++
+		}
+		sum := 0
+		for i, n := range at {
+			at[i] = sum
+			sum += n
+		}
+		for _, v := range from {
+			i := &at[v>>shift&255]
+			to[*i] = v
+			*i++
+		}
+		from, to = to, from
+	}
+	copy(syms, from)
 }
 
 // depths counts the leaves of the Huffman tree by depth; deeper than 31 count as 31.

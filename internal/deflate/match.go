@@ -12,31 +12,49 @@ const (
 	maxPos = 1 << 30
 )
 
-// token is a literal byte, or a match: isMatch, length-3 in 8 bits, distance-1 in 16.
+// token is a literal byte, or a match: the symbol in 9 bits, the extra bits of the
+// length in 5, the symbol of the distance in 5, noDist for a literal, and its extra bits
+// in 13.
 type token uint32
 
-const isMatch = 1 << 31
+const (
+	noDist    = 30
+	distShift = 14
+)
 
-const maxTokens = 1 << 15 // of a block
+const (
+	maxTokens = 1 << 15 // of a block
+	// A block grows by more than a token between two looks at its length: by the
+	// literals before a match, which become fewer than a third of the longest match's
+	// length times four, or by those of the end.
+	tokenSlack = 512
+)
 
 // encoder finds matches and writes blocks. Positions count on over streams, so that
-// the tables, which hold positions, need not be cleared for each: what is below low
-// belongs to an earlier stream.
+// the tables, which hold positions, need not be cleared for each: what is below base
+// belongs to an earlier stream or is no longer in the buffer.
 type encoder struct {
 	level level
+	buf   []byte
 	base  int32 // position of the first byte of the buffer
-	low   int32 // position of the first byte of the stream
 	next  int32 // position after the last byte that was seen
 	head4 [1 << hash4Bits]int32
 	head3 [1 << hash3Bits]int32
 	prev  [windowSize]int32
 
-	tokens   []token
+	tokens   []token // room for maxTokens and tokenSlack
+	n        int     // tokens of this block
+	due      int     // tokens at which to look whether it ends
 	lits     [numLits]uint32
 	dists    [numDists]uint32
 	splitter splitter
 	codes    blockCodes
+	packed   packedCodes
 	out      bitWriter
+}
+
+func newEncoder(l level) encoder {
+	return encoder{level: l, tokens: make([]token, maxTokens+tokenSlack)}
 }
 
 func (e *encoder) reset() {
@@ -51,8 +69,7 @@ func (e *encoder) restart() {
 		e.next = 0
 	}
 	// Position 0 is no position.
-	e.low = e.next + 1
-	e.base = e.low
+	e.base = e.next + 1
 }
 
 // slide tells that the buffer lost n bytes at its start.
@@ -95,25 +112,26 @@ func (e *encoder) insert(v uint32, pos int32) (c4, c3 int32) {
 	return c4, c3
 }
 
+// oldest gives the position of the first byte that a match at pos may begin at.
+func (e *encoder) oldest(pos int32) int32 { return max(pos-windowSize+1, e.base) }
+
 // search looks for a match at index i that is longer than best. limit is the
 // longest that may be. It gives best and 0 where there is none.
-func (e *encoder) search(buf []byte, i, c4, c3, best, limit int32, depth int) (length, dist int32) {
-	base := e.base
+func (e *encoder) search(i, c4, c3, best, limit int32, depth int) (length, dist int32) {
+	buf, base := e.buf, e.base
 	pos := base + i
-	oldest := max(e.low, pos-windowSize+1, base)
-	if best < minMatch && c3 >= oldest {
-		if (load32(buf, c3-base)^load32(buf, i))<<8 == 0 {
-			best, dist = minMatch, pos-c3
-		}
-	}
-	nice := min(int32(e.level.nice), limit)
+	oldest := e.oldest(pos)
+	want := load32(buf, i)
 	if best < minMatch {
+		if c3 >= oldest && (load32(buf, c3-base)^want)<<8 == 0 {
+			dist = pos - c3
+		}
 		best = minMatch
 	}
 	if best >= limit {
 		return best, dist
 	}
-	want := load32(buf, i)
+	nice := min(int32(e.level.nice), limit)
 	tail := load32(buf, i+best-3)
 	for c := c4; c >= oldest && depth > 0; depth-- {
 		j := c - base
@@ -126,11 +144,7 @@ func (e *encoder) search(buf []byte, i, c4, c3, best, limit int32, depth int) (l
 				tail = load32(buf, i+best-3)
 			}
 		}
-		older := e.prev[c&(windowSize-1)]
-		if older >= c {
-			break
-		}
-		c = older
+		c = e.prev[c&(windowSize-1)]
 	}
 	return best, dist
 }
@@ -150,8 +164,10 @@ func better(n2, d2, n1, d1 int32) bool {
 
 // segment compresses buf[from:]; what is before is the window.
 func (e *encoder) segment(buf []byte, from int, final bool) {
-	p := parser{e: e, buf: buf, start: int32(from), end: int32(len(buf))}
+	e.buf = buf
+	p := parser{e: e, start: int32(from), end: int32(len(buf))}
 	p.run()
 	e.next = e.base + p.end
 	p.block(p.end, final)
+	e.buf = nil
 }
