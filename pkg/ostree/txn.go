@@ -327,25 +327,32 @@ func (t *Txn) syncStaged() error {
 	return t.r.dir.Syncfs()
 }
 
+// manyDirs is from how many directories on one call for the whole filesystem costs less: each
+// fsync waits for the disk, and while objects arrive it commits a journal in which they are.
+const manyDirs = 8
+
 // syncObjects makes the names durable: of what was renamed, and of what was
 // there already but perhaps only since a moment ago.
 func (t *Txn) syncObjects() error {
 	if !t.r.opts.fsync {
 		return nil
 	}
-	any := false
+	var dirs []string
 	for i := range t.present {
-		if !t.present[i].Load() {
-			continue
+		if t.present[i].Swap(false) {
+			dirs = append(dirs, fmt.Sprintf("%02x", i))
 		}
-		any = true
-		if err := t.r.objects.FsyncName(fmt.Sprintf("%02x", i)); err != nil {
+	}
+	switch {
+	case len(dirs) == 0:
+		return nil
+	case len(dirs) >= manyDirs:
+		return t.r.objects.Syncfs()
+	}
+	for _, name := range dirs {
+		if err := t.r.objects.FsyncName(name); err != nil {
 			return err
 		}
-		t.present[i].Store(false)
-	}
-	if !any {
-		return nil
 	}
 	return t.r.objects.Fsync()
 }
