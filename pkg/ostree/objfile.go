@@ -34,11 +34,12 @@ type objFile struct {
 // under its name: to give a name later costs as much again. Nobody takes it for
 // complete before place says so: this transaction asks its filter, and what another one
 // finds of an interrupted one is verified. Who comes second writes a file of his own.
-func (t *Txn) newObject(n ObjectName) (*objFile, error) {
+// mode is what the file gets in the end: one that it is made with need not be changed.
+func (t *Txn) newObject(n ObjectName, mode uint32) (*objFile, error) {
 	if t.resumed || !n.Type.verifiable() || !t.claim(n) {
 		return t.newFile()
 	}
-	f, err := t.stage.dir.OpenFile(n.String(), os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o600)
+	f, err := t.stage.dir.OpenFile(n.String(), os.O_RDWR|os.O_CREATE|os.O_EXCL, fs.FileMode(mode).Perm())
 	if err == nil {
 		return &objFile{File: f, t: t, claim: &n}, nil
 	}
@@ -47,6 +48,18 @@ func (t *Txn) newObject(n ObjectName) (*objFile, error) {
 		return t.newFile()
 	}
 	return nil, fmt.Errorf("create object file: %w", t.full(err))
+}
+
+// lastMode is the mode that fill leaves a file with, where it can be made with that: who
+// may not write to a file cannot give it the attribute of bare-user either.
+func (t *Txn) lastMode(h FileHeader) uint32 {
+	switch t.r.mode {
+	case ModeArchive:
+		return 0o644
+	case ModeBareUser:
+		return 0o600
+	}
+	return h.Mode
 }
 
 func (t *Txn) claim(n ObjectName) bool {
@@ -112,10 +125,7 @@ func (f *objFile) ReadFrom(r io.Reader) (int64, error) {
 }
 
 func (f *objFile) chmod(mode uint32) error {
-	if err := sys.Fchmod(int(f.Fd()), mode); err != nil {
-		return fmt.Errorf("set mode %o: %w", mode, err)
-	}
-	return nil
+	return finishBare(f.File, FileHeader{Mode: mode}, false, false)
 }
 
 // close drops what was not placed.
@@ -312,7 +322,7 @@ func (t *Txn) storeSmall(n ObjectName, h FileHeader, data []byte) error {
 		defer p.deflaters.Put(z)
 		out = z.Compress(out, data)
 	}
-	f, err := t.newObject(n)
+	f, err := t.newObject(n, 0o644)
 	if err != nil {
 		return err
 	}
@@ -349,16 +359,24 @@ func (t *Txn) deflate(w io.Writer, size int64, content io.Reader) error {
 }
 
 // finishBare sets owner, mode and attributes. The owner comes first:
-// changing it clears setuid bits and file capabilities.
+// changing it clears setuid bits and file capabilities. To ask costs far less than to
+// set what is so already, which on most filesystems is written to a journal.
 func finishBare(f *os.File, h FileHeader, xattrs, owner bool) error {
 	fd := int(f.Fd())
+	st, err := sys.Fstat(fd)
+	if err != nil {
+		return fmt.Errorf("look at a new file: %w", err)
+	}
+	owner = owner && (st.Uid != h.UID || st.Gid != h.GID)
 	if owner {
 		if err := sys.Fchown(fd, int(h.UID), int(h.GID)); err != nil {
 			return fmt.Errorf("set owner %d:%d: %w", h.UID, h.GID, err)
 		}
 	}
-	if err := sys.Fchmod(fd, h.Mode&0o7777); err != nil {
-		return fmt.Errorf("set mode %o: %w", h.Mode, err)
+	if mode := h.Mode & 0o7777; owner || st.Mode&0o7777 != mode {
+		if err := sys.Fchmod(fd, mode); err != nil {
+			return fmt.Errorf("set mode %o: %w", mode, err)
+		}
 	}
 	if xattrs {
 		for _, x := range h.Xattrs {

@@ -97,7 +97,7 @@ func checkMeta(typ ObjectType, data []byte) (err error) {
 }
 
 func (t *Txn) storeMeta(n ObjectName, data []byte) error {
-	f, err := t.newObject(n)
+	f, err := t.newObject(n, 0o644)
 	if err != nil {
 		return err
 	}
@@ -306,7 +306,7 @@ func (t *Txn) storeContent(n ObjectName, h FileHeader, size int64, content io.Re
 	if err := t.budget.take(size); err != nil {
 		return err
 	}
-	f, err := t.newObject(n)
+	f, err := t.newObject(n, t.lastMode(h))
 	if err != nil {
 		return err
 	}
