@@ -358,15 +358,24 @@ func (t *Txn) WriteArchived(ctx context.Context, c Checksum, filez io.Reader) er
 	if err := t.check(ctx); err != nil {
 		return err
 	}
-	n := ObjectName{c, TypeFile}
-	if found, err := t.Has(n); found || err != nil {
+	if found, err := t.Has(ObjectName{c, TypeFile}); found || err != nil {
 		t.count.contentTotal.Add(1)
+		return err
+	}
+	return t.StoreArchived(ctx, c, filez)
+}
+
+// StoreArchived is WriteArchived for an object that the caller has just looked for with
+// Has: who stores the same object in between is met when it gets its name.
+func (t *Txn) StoreArchived(ctx context.Context, c Checksum, filez io.Reader) error {
+	if err := t.check(ctx); err != nil {
 		return err
 	}
 	if t.r.mode != ModeArchive {
 		return t.unpackArchived(ctx, c, filez)
 	}
 	t.count.contentTotal.Add(1)
+	n := ObjectName{c, TypeFile}
 	if err := t.storeArchived(n, filez); err != nil {
 		return fmt.Errorf("write object %s: %w", n, err)
 	}

@@ -283,7 +283,7 @@ func (h *httpSource) write(ctx context.Context, t *ostree.Txn, c ostree.Checksum
 	if h.trusted {
 		return t.ImportArchived(ctx, c, r)
 	}
-	return t.WriteArchived(ctx, c, r)
+	return t.StoreArchived(ctx, c, r) // the walk has looked for it
 }
 
 // open starts the transfer of a big file: a part of a delta. key names what is
