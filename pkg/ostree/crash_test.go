@@ -12,6 +12,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/hostctl/hostctl/internal/fsx"
 	"github.com/hostctl/hostctl/internal/testutil"
@@ -220,5 +221,44 @@ func TestTakeOver(t *testing.T) {
 		if err := r.verifyObject(r.objects, n.loosePath(r.mode), n); err != nil {
 			t.Error(err)
 		}
+	}
+}
+
+// A file gets its time last, which its checksum does not tell.
+func TestTakeOverUnfinished(t *testing.T) {
+	t.Parallel()
+	r := newTestRepo(t, ModeBareUser)
+	stop := errors.New("stop")
+	var names [2]ObjectName
+	_, err := r.Update(t.Context(), func(ctx context.Context, tx *Txn) error {
+		for i, s := range []string{"whole", "unfinished"} {
+			c, err := tx.WriteContent(ctx, FileHeader{Mode: 0o100644}, int64(len(s)), strings.NewReader(s))
+			if err != nil {
+				return err
+			}
+			names[i] = ObjectName{c, TypeFile}
+		}
+		return stop
+	})
+	if !errors.Is(err, stop) {
+		t.Fatal(err)
+	}
+	files, err := filepath.Glob(filepath.Join(r.Dir().Path(), "tmp/staging-*", names[1].String()))
+	if err != nil || len(files) != 1 {
+		t.Fatal(files, err)
+	}
+	if err := os.Chtimes(files[0], time.Unix(1, 0), time.Unix(1, 0)); err != nil {
+		t.Fatal(err)
+	}
+	_, err = r.Update(t.Context(), func(_ context.Context, tx *Txn) error {
+		for i, want := range []bool{true, false} {
+			if ok, err := tx.Has(names[i]); ok != want || err != nil {
+				t.Errorf("object %d is taken over: %v, %v", i, ok, err)
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		t.Error(err)
 	}
 }

@@ -171,7 +171,7 @@ func (t *Txn) has(n ObjectName) (bool, error) {
 // takeOver verifies an object that an interrupted transaction left, and drops it
 // if it is damaged.
 func (t *Txn) takeOver(n ObjectName) bool {
-	err := t.soleName(n)
+	err := t.finished(n)
 	if err == nil {
 		err = t.r.verifyObject(t.stage.dir, n.String(), n)
 	}
@@ -192,14 +192,20 @@ func (t *Txn) takeOver(n ObjectName) bool {
 	return true
 }
 
-// soleName refuses a staged file that has another name: it may be that in a directory
-// which was to be consumed, and change after it is verified.
-func (t *Txn) soleName(n ObjectName) error {
+// finished refuses a staged file that has another name: it may be that in a directory
+// which was to be consumed, and change after it is verified. It also refuses one that was
+// not given its time, which comes last and is no part of a checksum.
+func (t *Txn) finished(n ObjectName) error {
 	st, err := t.stage.dir.Lstat(n.String())
-	if err == nil && st.Nlink > 1 {
-		err = fmt.Errorf("%w: it has %d names", ErrInvalid, st.Nlink)
+	switch {
+	case err != nil:
+		return err
+	case st.Nlink > 1:
+		return fmt.Errorf("%w: it has %d names", ErrInvalid, st.Nlink)
+	case n.Type == TypeFile && t.r.mode != ModeArchive && st.Mtime.Unix() != 0:
+		return fmt.Errorf("%w: it was not finished", ErrInvalid)
 	}
-	return err
+	return nil
 }
 
 // LoadRaw is Repo.LoadRaw that also sees what this transaction wrote.
