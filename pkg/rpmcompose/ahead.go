@@ -15,13 +15,9 @@ import (
 
 // finishBeside is finish, and the labels, with the files that come from packages
 // being stored meanwhile: to compress them is most of the work of a new tree, and
-// what finishes the tree uses one processor for the most part. Not so a tree with
-// labels: they count in the objects' names and are known when the tree is finished; and
-// only an archive repository compresses. The caller closes the root of what it returns.
+// what finishes the tree uses one processor for the most part. The caller closes the
+// root of what it returns.
 func (r *run) finishBeside(outer context.Context, txn *ostree.Txn, work *fsx.Dir, pkgs []localPackage, asm *assemble.Result) (composed, error) {
-	if r.plan.manifest.SELinux || r.env.Repo.Mode() != ostree.ModeArchive {
-		return r.finish(outer, work, pkgs, asm)
-	}
 	ctx, cancel := context.WithCancelCause(outer)
 	defer cancel(nil)
 	stored := make(chan error, 1)
@@ -48,6 +44,12 @@ func (r *run) finishBeside(outer context.Context, txn *ostree.Txn, work *fsx.Dir
 		return composed{}, aheadErr // which stopped the other side
 	}
 	return composed{}, err
+}
+
+// storesAhead is false for a tree with labels: they count in the objects' names and are
+// known when the tree is finished. Only an archive repository compresses.
+func (r *run) storesAhead() bool {
+	return !r.plan.manifest.SELinux && r.env.Repo.Mode() == ostree.ModeArchive
 }
 
 func (r *run) storeAhead(ctx context.Context, txn *ostree.Txn, asm *assemble.Result) error {

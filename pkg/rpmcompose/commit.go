@@ -82,6 +82,12 @@ type composed struct {
 	label     func(path string, mode uint32) (string, error) // nil: no labels
 }
 
+func (c composed) close() {
+	if c.root != nil {
+		_ = c.root.Close()
+	}
+}
+
 func commitMetadata(plan *Plan, c composed, collection, inputHash string, extra map[string]string) (gvariant.Dict, error) {
 	var d gvariant.Dict
 	for _, k := range slices.Sorted(maps.Keys(plan.manifest.AddCommitMetadata)) {
@@ -148,14 +154,21 @@ func parseRevision(s string) uint64 {
 // the ref never names a commit that lacks its signatures.
 func (r *run) commit(ctx context.Context, work *fsx.Dir, pkgs []localPackage, asm *assemble.Result) (Result, error) {
 	var c composed
-	var start time.Time
-	finished := false
-	stats, err := r.env.Repo.Update(ctx, func(ctx context.Context, txn *ostree.Txn) (err error) {
-		if c, err = r.finishBeside(ctx, txn, work, pkgs, asm); err != nil {
-			return err
+	var err error
+	if !r.storesAhead() {
+		if c, err = r.finish(ctx, work, pkgs, asm); err != nil {
+			return Result{}, err
 		}
-		defer c.root.Close()
-		finished, start = true, time.Now()
+	}
+	defer func() { c.close() }()
+	finished, start := c.root != nil, time.Now()
+	stats, err := r.env.Repo.Update(ctx, func(ctx context.Context, txn *ostree.Txn) (err error) {
+		if !finished {
+			if c, err = r.finishBeside(ctx, txn, work, pkgs, asm); err != nil {
+				return err
+			}
+			finished, start = true, time.Now()
+		}
 		return r.store(ctx, txn, c)
 	})
 	if err != nil {
