@@ -142,7 +142,7 @@ func verifyFile(f fetch.File, p PlannedPackage, pol policy) (*rpm.Package, error
 		return nil, err
 	}
 	defer r.Close()
-	res, err := rpm.VerifyPackage(r, pol.keys, rpm.VerifyOptions{Name: f.Path(), RequireSignature: pol.required})
+	res, err := rpm.VerifyPackage(r, pol.keys, rpm.VerifyOptions{Name: f.Path(), RequireSignature: pol.required, StrongOnly: true})
 	if err != nil {
 		return nil, fmt.Errorf("package %s of repository %s: %w", p.NEVRA(), p.Repo, err)
 	}

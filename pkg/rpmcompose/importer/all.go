@@ -75,7 +75,11 @@ func All(ctx context.Context, repo *ostree.Repo, sources []Source, o AllOptions)
 // is unpacked: the one waits for the disk, the other one for the processors.
 func importMissing(ctx context.Context, repo *ostree.Repo, sources []Source, missing []int, out []Result, o AllOptions) error {
 	// The largest first: at the end all workers have something to do.
-	slices.SortStableFunc(missing, func(a, b int) int { return cmp.Compare(unpacked(sources[b].Package), unpacked(sources[a].Package)) })
+	sizes := map[int]int64{}
+	for _, i := range missing {
+		sizes[i] = unpacked(sources[i].Package)
+	}
+	slices.SortStableFunc(missing, func(a, b int) int { return cmp.Compare(sizes[b], sizes[a]) })
 	total := int64(len(missing))
 	o.Progress.Emit(progress.Event{Task: "import", Kind: progress.Begin, Total: total})
 	var unpacking, counting sync.Mutex

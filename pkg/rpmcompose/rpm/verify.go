@@ -26,6 +26,9 @@ type VerifyOptions struct {
 	RequireSignature bool
 	// AllowSHA1 accepts signatures over SHA-1 hashes, which are common up to about 2012.
 	AllowSHA1 bool
+	// StrongOnly leaves the MD5 digest unread where stronger digests cover header and
+	// payload, too.
+	StrongOnly bool
 	// Time is when keys must be valid; zero means now.
 	Time time.Time
 }
@@ -135,7 +138,7 @@ func (v *verifier) start() error {
 	v.headerDigest(TagSHA1Header, crypto.SHA1, signed)
 	v.headerDigest(TagSHA256Header, crypto.SHA256, signed)
 	v.headerDigest(TagSHA3256Header, crypto.SHA3_256, signed)
-	if md5 := v.sig.Bytes(SigTagMD5); v.payload && md5 != nil {
+	if md5 := v.sig.Bytes(SigTagMD5); v.payload && md5 != nil && !(v.o.StrongOnly && v.strong()) {
 		v.addDigest(DigestResult{Tag: SigTagMD5, Header: true, Payload: true, Hash: crypto.MD5, Want: hex.EncodeToString(md5)}, signed)
 	}
 	if err := v.payloadDigests(); err != nil {
@@ -164,6 +167,17 @@ func (v *verifier) start() error {
 		}
 	}
 	return nil
+}
+
+// strong tells whether digests better than MD5 and SHA-1 cover header and payload.
+func (v *verifier) strong() bool {
+	h := v.pkg.Header
+	if !v.sig.Has(TagSHA256Header) && !v.sig.Has(TagSHA3256Header) || h.String(TagPayloadDigest) == "" {
+		return false
+	}
+	algo, ok := h.Uint(TagPayloadDigestAlgo)
+	id := openpgpx.HashByID(algo)
+	return !ok || id != crypto.MD5 && id != crypto.SHA1
 }
 
 func (v *verifier) headerDigest(tag Tag, id crypto.Hash, signed []byte) {

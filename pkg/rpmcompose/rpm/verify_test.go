@@ -4,6 +4,7 @@ package rpm
 
 import (
 	"bytes"
+	"crypto/md5"
 	"crypto/sha256"
 	"crypto/sha3"
 	"crypto/sha512"
@@ -352,5 +353,42 @@ func TestDetached(t *testing.T) {
 	}
 	if _, err := VerifyDetached(data, nil, keyring(t, public.Bytes()), VerifyOptions{}); !errors.Is(err, ErrFormat) {
 		t.Errorf("empty signature: %v", err)
+	}
+}
+
+// A wrong MD5 digest is found unless better digests cover the same bytes.
+func TestStrongOnly(t *testing.T) {
+	t.Parallel()
+	payload := []byte("payload")
+	digest := func(sum []byte, algo uint32) []Entry {
+		return []Entry{StringsEntry(TagPayloadDigest, fmt.Sprintf("%x", sum)), Uint32Entry(TagPayloadDigestAlgo, algo)}
+	}
+	sum, weak := sha256.Sum256(payload), md5.Sum(payload)
+	for name, c := range map[string]struct {
+		entries    []Entry
+		strongOnly bool
+		want       error
+	}{
+		"all digests":       {digest(sum[:], 8), false, ErrDigest},
+		"strong digests":    {digest(sum[:], 8), true, nil},
+		"no payload digest": {nil, true, ErrDigest},
+		"weak payload":      {digest(weak[:], 1), true, ErrDigest},
+	} {
+		header := buildHeader(TagHeaderImmutable, append(baseEntries(nil), c.entries...))
+		h := md5.New()
+		h.Write(header)
+		h.Write(payload)
+		file := buildPackage(append(baseEntries(nil), c.entries...), payload)
+		bad := bytes.Replace(file, h.Sum(nil), make([]byte, md5.Size), 1)
+		if bytes.Equal(file, bad) {
+			t.Fatal("the package has no MD5 digest")
+		}
+		o := VerifyOptions{StrongOnly: c.strongOnly}
+		if _, err := VerifyPackage(bytes.NewReader(file), nil, o); err != nil {
+			t.Errorf("%s: good package: %v", name, err)
+		}
+		if _, err := VerifyPackage(bytes.NewReader(bad), nil, o); !errors.Is(err, c.want) || c.want == nil && err != nil {
+			t.Errorf("%s: %v, want %v", name, err, c.want)
+		}
 	}
 }
