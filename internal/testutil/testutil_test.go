@@ -96,3 +96,18 @@ func TestKilled(t *testing.T) {
 		}
 	}
 }
+
+func TestBounded(t *testing.T) {
+	t.Parallel()
+	var kept []byte
+	for size, want := range map[int]string{1 << 10: "", 128 << 20: "fail: allocated "} {
+		got := ending(func(t testing.TB) {
+			end := bounded(t, maxFuzzed)
+			kept = make([]byte, size)
+			end()
+		})
+		if !strings.HasPrefix(got, want) || want == "" && got != "" {
+			t.Errorf("%d bytes: %q", len(kept), got)
+		}
+	}
+}

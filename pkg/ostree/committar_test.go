@@ -188,6 +188,7 @@ func FuzzTar(f *testing.F) {
 	f.Add([]byte{})
 	repo := fuzzRepo(f)
 	f.Fuzz(func(t *testing.T, data []byte) {
+		defer testutil.Bounded(t)()
 		stop := errors.New("stop")
 		_, err := repo.Update(t.Context(), func(ctx context.Context, tx *Txn) error {
 			m := NewMTree()
@@ -223,6 +224,7 @@ func FuzzSizes(f *testing.F) {
 	f.Add(append(make([]byte, 32), 1, 2))
 	f.Add(append(make([]byte, 32), 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 1))
 	f.Fuzz(func(t *testing.T, data []byte) {
+		defer testutil.Bounded(t)()
 		s, err := parseObjectSize(data)
 		if err != nil {
 			return

@@ -8,6 +8,7 @@ import (
 	"io"
 	"testing"
 
+	"github.com/hostctl/hostctl/internal/testutil"
 	"github.com/hostctl/hostctl/pkg/ostree/gvariant"
 )
 
@@ -15,6 +16,7 @@ import (
 // that is what correct means.
 func roundTrip[T interface{ Marshal() ([]byte, error) }](f *testing.F, parse func([]byte) (T, error)) {
 	f.Fuzz(func(t *testing.T, data []byte) {
+		defer testutil.Bounded(t)()
 		v, err := parse(data)
 		if err != nil {
 			return
@@ -84,6 +86,7 @@ func FuzzSummary(f *testing.F) {
 	}
 	f.Add(v.Bytes())
 	f.Fuzz(func(t *testing.T, data []byte) {
+		defer testutil.Bounded(t)()
 		s, err := ParseSummary(data)
 		if err != nil {
 			return
@@ -107,6 +110,7 @@ func FuzzArchived(f *testing.F) {
 		"0000001f00000000000000000000000000000000000000000000a1ff0000000068656c6c6f001e")
 	r := &Repo{mode: ModeArchive}
 	f.Fuzz(func(t *testing.T, data []byte) {
+		defer testutil.Bounded(t)()
 		h, size, rc, err := r.readArchived(bytes.NewReader(data))
 		if err != nil {
 			return

@@ -31,6 +31,7 @@ func FuzzRefFile(f *testing.F) {
 		f.Add([]byte(s))
 	}
 	f.Fuzz(func(t *testing.T, data []byte) {
+		defer testutil.Bounded(t)()
 		c, err := readRefFile(fuzzDir(t, "refs/heads/a", data), "refs/heads/a")
 		if err == nil && c.String() != strings.TrimSpace(string(data)) {
 			t.Errorf("%q read as %s", data, c)
@@ -44,6 +45,7 @@ func FuzzCommitPartial(f *testing.F) {
 		f.Add([]byte(s))
 	}
 	f.Fuzz(func(t *testing.T, data []byte) {
+		defer testutil.Bounded(t)()
 		r := &Repo{dir: fuzzDir(t, partialName(Checksum{1}), data)}
 		state, err := r.partialState(Checksum{1})
 		want := partialPull
@@ -63,6 +65,7 @@ func FuzzRefspec(f *testing.F) {
 		f.Add(s)
 	}
 	f.Fuzz(func(t *testing.T, spec string) {
+		defer testutil.Bounded(t)()
 		remote, ref, err := SplitRefspec(spec)
 		if err != nil {
 			if !errors.Is(err, ErrInvalid) {
@@ -86,6 +89,7 @@ func FuzzHashOrder(f *testing.F) {
 	f.Add("a b c d e f g h i j")
 	f.Add("ostree.summary.mode ostree.summary.expires")
 	f.Fuzz(func(t *testing.T, keys string) {
+		defer testutil.Bounded(t)()
 		var d gvariant.Dict
 		for i, k := range strings.Fields(strings.ToValidUTF8(keys, "")) {
 			d.Set(k, gvariant.Uint32(uint32(i)))

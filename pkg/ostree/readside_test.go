@@ -162,6 +162,7 @@ func FuzzXattrsObject(f *testing.F) {
 	f.Add(xattrsValue([]Xattr{{"user.a", []byte("1")}, {"user.b", nil}}).Bytes())
 	f.Add([]byte{})
 	f.Fuzz(func(t *testing.T, data []byte) {
+		defer testutil.Bounded(t)()
 		x, err := ParseXattrs(data)
 		if err != nil {
 			return

@@ -319,6 +319,7 @@ func FuzzImport(f *testing.F) {
 		f.Fatal(err)
 	}
 	f.Fuzz(func(t *testing.T, first, second []byte) {
+		defer testutil.Bounded(t)()
 		res, err := Import(t.Context(), r, memoryImage(s.labels, first, second), ImportOptions{Ref: "x"})
 		if err != nil {
 			return
@@ -335,6 +336,7 @@ func FuzzImport(f *testing.F) {
 func FuzzOpen(f *testing.F) {
 	f.Add([]byte(`{"schemaVersion":2,"manifests":[]}`), []byte(`{"schemaVersion":2,"config":{},"layers":[]}`), []byte(`{"rootfs":{"type":"layers","diff_ids":[]}}`))
 	f.Fuzz(func(t *testing.T, index, manifest, config []byte) {
+		defer testutil.Bounded(t)()
 		_, _ = choose(index, "")
 		if m, err := ParseManifest(manifest); err == nil {
 			_ = pack(nil, 5, previousPackages(m))

@@ -55,6 +55,7 @@ func FuzzSuperblock(f *testing.F) {
 	}
 	f.Add(data)
 	f.Fuzz(func(t *testing.T, data []byte) {
+		defer testutil.Bounded(t)()
 		d, err := Parse(data)
 		if err != nil {
 			return
@@ -87,6 +88,7 @@ func FuzzIndex(f *testing.F) {
 	f.Add(data)
 	f.Add([]byte{})
 	f.Fuzz(func(t *testing.T, data []byte) {
+		defer testutil.Bounded(t)()
 		entries, err := ParseIndex(data, to)
 		if err != nil {
 			return
@@ -159,6 +161,7 @@ func FuzzPart(f *testing.F) {
 	}
 	f.Add(seed, w.objects)
 	f.Fuzz(func(t *testing.T, data, objects []byte) {
+		defer testutil.Bounded(t)()
 		objects = objects[:len(objects)/recordSize*recordSize]
 		if checkObjects(objects) != nil {
 			return
@@ -217,6 +220,7 @@ func FuzzBspatch(f *testing.F) {
 	old, fresh := []byte("some old bytes that are old"), []byte("some bytes that are old and new")
 	f.Add(old, checkPatch(f, old, fresh), len(fresh))
 	f.Fuzz(func(t *testing.T, old, patch []byte, size int) {
+		defer testutil.Bounded(t)()
 		if size < 0 || size > maxFuzzObject {
 			return
 		}
@@ -234,6 +238,7 @@ func FuzzUnpack(f *testing.F) {
 	f.Add([]byte("\x00plain"))
 	f.Add([]byte("x\xfd7zXZ\x00\x00\x04\xe6\xd6\xb4F\x02\x00!\x01\x16\x00\x00\x00t/\xe5\xa3\x01\x00\x00a\x00"))
 	f.Fuzz(func(t *testing.T, data []byte) {
+		defer testutil.Bounded(t)()
 		a := newApplier(nil, testutil.OpenDir(t, t.TempDir()))
 		p := &Part{Size: uint64(len(data)), Checksum: sha(data), UncompressedSize: 1 << 10}
 		s, err := a.unpack(t.Context(), p, bytes.NewReader(data))

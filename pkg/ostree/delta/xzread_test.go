@@ -111,6 +111,7 @@ func FuzzXzReader(f *testing.F) {
 		f.Add(packXz(f, data[:min(len(data), 5000)]))
 	}
 	f.Fuzz(func(t *testing.T, packed []byte) {
+		defer testutil.Bounded(t)()
 		const most = 1 << 20
 		var z xzReader
 		var out bytes.Buffer

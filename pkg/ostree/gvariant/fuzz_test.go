@@ -5,6 +5,8 @@ package gvariant
 import (
 	"bytes"
 	"testing"
+
+	"github.com/hostctl/hostctl/internal/testutil"
 )
 
 // rebuild takes a value apart and builds it again.
@@ -47,6 +49,7 @@ func FuzzNormal(f *testing.F) {
 		f.Add(typ, []byte{0})
 	}
 	f.Fuzz(func(t *testing.T, typ string, data []byte) {
+		defer testutil.Bounded(t)()
 		v, err := Parse(typ, data)
 		if err != nil {
 			return

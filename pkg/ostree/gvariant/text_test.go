@@ -12,6 +12,8 @@ import (
 	"os/exec"
 	"strings"
 	"testing"
+
+	"github.com/hostctl/hostctl/internal/testutil"
 )
 
 // glibTextScript prints values as GLib does, with and without types and with
@@ -117,6 +119,7 @@ func FuzzText(f *testing.F) {
 		f.Add(s)
 	}
 	f.Fuzz(func(t *testing.T, s string) {
+		defer testutil.Bounded(t)()
 		v, err := ParseText(s)
 		if err != nil {
 			return

@@ -9,6 +9,8 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+
+	"github.com/hostctl/hostctl/internal/testutil"
 )
 
 const sample = `# top
@@ -202,6 +204,7 @@ func FuzzParse(f *testing.F) {
 	f.Add([]byte("[a]\r\nk = v \\s\r\r\n[a]\nk[de]=x;y\\;z;"))
 	f.Add([]byte("#c\n#d\n [x]  \n#e\n[y]\n\n#f\n\n"))
 	f.Fuzz(func(t *testing.T, data []byte) {
+		defer testutil.Bounded(t)()
 		first, err := Parse(data)
 		if err != nil {
 			return

@@ -118,6 +118,7 @@ func FuzzCookies(f *testing.F) {
 	f.Add([]byte("# Netscape\n#HttpOnly_a.org\tTRUE\t/\tFALSE\t12\tn\tv\r\n"))
 	f.Add([]byte("127.0.0.1\tFALSE\t/\tFALSE\t2553338000\tfoo\tbar\n"))
 	f.Fuzz(func(t *testing.T, data []byte) {
+		defer testutil.Bounded(t)()
 		for _, c := range ParseCookies(data) {
 			again := ParseCookies([]byte(c.String()))
 			if len(again) != 1 || again[0] != c {

@@ -152,6 +152,7 @@ func FuzzMetalink(f *testing.F) {
 	f.Add([]byte("<metalink><files><file name=\"summary\">"))
 	f.Add([]byte("bacon"))
 	f.Fuzz(func(t *testing.T, data []byte) {
+		defer testutil.Bounded(t)()
 		m, err := parseMetalink(data, "summary")
 		if err != nil {
 			return
@@ -165,6 +166,7 @@ func FuzzMetalink(f *testing.F) {
 func FuzzMirrorlist(f *testing.F) {
 	f.Add([]byte("# c\n\nhttp://a/b\nhttps://x y\n"))
 	f.Fuzz(func(t *testing.T, data []byte) {
+		defer testutil.Bounded(t)()
 		list := parseMirrorlist(data)
 		if len(list) > maxMirrors {
 			t.Fatalf("%d mirrors", len(list))

@@ -129,6 +129,7 @@ func FuzzSummary(f *testing.F) {
 	f.Add([]byte{0})
 	f.Add([]byte("t/v1\x00\x00\x00\x00\x6e\x00\x00\x00\x00\x00\x00\x00"))
 	f.Fuzz(func(t *testing.T, data []byte) {
+		defer testutil.Bounded(t)()
 		s, err := parseSummary(data, nil)
 		if err != nil {
 			return

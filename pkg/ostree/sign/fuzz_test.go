@@ -12,6 +12,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/hostctl/hostctl/internal/testutil"
 	"github.com/hostctl/hostctl/pkg/ostree/gvariant"
 )
 
@@ -52,6 +53,7 @@ func FuzzDict(f *testing.F) {
 	f.Add([]byte{})
 	f.Add([]byte("invalid\n"))
 	f.Fuzz(func(t *testing.T, raw []byte) {
+		defer testutil.Bounded(t)()
 		d, err := gvariant.ParseDict(raw)
 		if err != nil {
 			return
@@ -97,6 +99,7 @@ func FuzzKeyFiles(f *testing.F) {
 	f.Add(pem.EncodeToMemory(&pem.Block{Type: "PUBLIC KEY", Bytes: der}))
 	f.Add(pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: secret}))
 	f.Fuzz(func(t *testing.T, data []byte) {
+		defer testutil.Bounded(t)()
 		for _, typ := range []string{TypeEd25519, TypeSPKI, TypeDummy} {
 			v, err := NewVerifier(typ, Options{Dummy: true})
 			if err != nil {
