@@ -129,7 +129,8 @@ func TestGoldenAnswers(t *testing.T) {
 					t.Logf("install %v (weak %v):\n ours only   %v\n golden only %v", job.Install, !noWeak, minus(got, want.Install), minus(want.Install, got))
 				}
 			}
-			// All of them take a minute; a sample finds what goes wrong in general.
+			// All of them take ten seconds, but minutes under the race detector; a sample
+			// finds what goes wrong in general.
 			step := 20
 			if os.Getenv("HOSTCTL_SOLVE_ALL") != "" {
 				step = 1
