@@ -198,8 +198,11 @@ func (r *run) store(ctx context.Context, txn *ostree.Txn, c composed) error {
 	var detached gvariant.Dict
 	listMetadata(plan, &meta, &detached)
 	m := ostree.NewMTree()
-	err = txn.WriteDir(ctx, c.root, m, ostree.CommitOptions{DevIno: c.devino, Filter: canonicalRoot, Label: c.label, Last: true})
-	if err != nil {
+	o := ostree.CommitOptions{DevIno: c.devino, Filter: canonicalRoot, Label: c.label, Last: true}
+	if r.env.Repo.Mode() == ostree.ModeBareUser {
+		o.DevIno = nil // there, a file's metadata is that of the object, which is another one than the cache's
+	}
+	if err = txn.WriteDir(ctx, c.root, m, o); err != nil {
 		return err
 	}
 	// The tree is needed no more: it goes while the commit waits for the disk. inWork tells the error.

@@ -162,7 +162,7 @@ func TestTreefileKeys(t *testing.T) {
 	for name, test := range map[string]func(*testing.T, *bench){
 		"layers": testLayers, "accounts": testAccountKeys, "metadata": testMetadataKeys, "os-release": testOSReleaseAndTreefileInTheTree,
 		"content": testContentKeys, "packages": testPackageKeys, "image": testContainerImage, "extensions": testExtensions,
-		"composefs": testComposefs, "ahead": testAhead,
+		"composefs": testComposefs, "ahead": testAhead, "modes": testModes,
 	} {
 		t.Run(name, func(t *testing.T) { // one after the other: they share the cache
 			own := *b

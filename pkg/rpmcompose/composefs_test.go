@@ -11,6 +11,7 @@ import (
 	"github.com/hostctl/hostctl/internal/testutil"
 	"github.com/hostctl/hostctl/pkg/deploy/prepareroot"
 	"github.com/hostctl/hostctl/pkg/ostree"
+	"github.com/hostctl/hostctl/pkg/rpmcompose/importer/rpmtest"
 )
 
 // testComposefs: the commit records its image where the tree's prepare-root.conf wants
@@ -63,5 +64,21 @@ func testAhead(t *testing.T, b *bench) {
 	}
 	if n := objects() - before; n != 0 {
 		t.Errorf("%d objects after a compose that failed", n)
+	}
+}
+
+// testModes: a compose gives the same commit whatever the mode of the repository.
+func testModes(t *testing.T, b *bench) {
+	var commits []ostree.Checksum
+	for _, mode := range []ostree.Mode{ostree.ModeArchive, ostree.ModeBare, ostree.ModeBareUser} {
+		repo, err := ostree.Create(rpmtest.Dir(t, t.TempDir(), "repo"), mode, ostree.Options{DisableFsync: true})
+		testutil.Must(t, err)
+		defer repo.Close()
+		own := *b
+		own.repo = repo
+		commits = append(commits, own.mustCompose("modes/x", "", nil).Commit)
+	}
+	if commits[0] != commits[1] || commits[0] != commits[2] {
+		t.Errorf("commits %v", commits)
 	}
 }
