@@ -57,5 +57,8 @@ func (r *run) storeAhead(ctx context.Context, txn *ostree.Txn, asm *assemble.Res
 	if errors.Is(err, ostree.ErrCorrupt) {
 		return fmt.Errorf("the package cache is damaged, remove %s/%s: %w", r.env.Cache.Path(), cacheRepoName, err)
 	}
+	if err != nil && ctx.Err() == nil { // not stopped by the other side
+		return fmt.Errorf("commit %s: %w", r.plan.Ref, err)
+	}
 	return err
 }
