@@ -274,13 +274,13 @@ func TestInteropOverlay(t *testing.T) {
 	uid := uint32(42)
 	file := tarOf(t, upper)
 	for _, owner := range []bool{false, true} {
-		o, args := CommitOptions{}, []string(nil)
-		if owner {
-			o.Overrides, args = &Overrides{UID: &uid}, []string{"--owner-uid=42"}
-		}
 		for _, mode := range allModes {
 			t.Run(fmt.Sprintf("%s/%t", mode, owner), func(t *testing.T) {
 				t.Parallel()
+				o, args := CommitOptions{}, []string(nil)
+				if owner {
+					o.Overrides, args = &Overrides{UID: &uid}, []string{"--owner-uid=42"}
+				}
 				repo, low := realCommit(t, mode, "-b", "low", "--tree=dir="+lower)
 				want := []Checksum{
 					realCommitTo(t, repo, append(args, "-b", "a", "--tree=ref=low", "--tree=dir="+upper)...),
