@@ -37,13 +37,32 @@ echo '# fixed default' > "$tree/usr/etc/testdistro.d/network.conf"
 // between the two: the first with other files, but the same kernel and initramfs.
 // Release puts the second state there.
 func (l *Lab) WithFix(ctx context.Context) (*Lab, error) {
+	own, err := l.variant(ctx, "fix", func(own *Lab) error {
+		second, err := own.Rev(l.Ref)
+		if err != nil {
+			return err
+		}
+		if err := own.Run(ctx, "ostree", "--repo="+own.Repo, "refs", "--create="+SecondState, second); err != nil {
+			return err
+		}
+		return own.addFix(ctx)
+	})
+	if err != nil {
+		return nil, err
+	}
+	return own, own.Release(ctx, fixBranch)
+}
+
+// variant returns the lab with another repository, a copy to which add puts signed
+// commits; it is made once.
+func (l *Lab) variant(ctx context.Context, kind string, add func(own *Lab) error) (*Lab, error) {
 	own := *l
-	own.Repo = filepath.Join(l.Dir, "fix-"+filepath.Base(l.Repo))
+	own.Repo = filepath.Join(l.Dir, kind+"-"+filepath.Base(l.Repo))
 	complete := own.Repo + ".complete"
 	if _, err := os.Stat(complete); err == nil {
-		return &own, own.Release(ctx, fixBranch)
+		return &own, nil
 	}
-	old, err := filepath.Glob(filepath.Join(l.Dir, "fix-*"))
+	old, err := filepath.Glob(filepath.Join(l.Dir, kind+"-*"))
 	for _, o := range old {
 		err = errors.Join(err, os.RemoveAll(o))
 	}
@@ -53,18 +72,8 @@ func (l *Lab) WithFix(ctx context.Context) (*Lab, error) {
 	if err := l.copyRepo(ctx, own.Repo); err != nil {
 		return nil, err
 	}
-	second, err := l.Rev(l.Ref)
-	if err != nil {
-		return nil, err
-	}
-	if err := l.Run(ctx, "ostree", "--repo="+own.Repo, "refs", "--create="+SecondState, second); err != nil {
-		return nil, err
-	}
 	defer l.stopAgent()
-	if err := own.addFix(ctx); err != nil {
-		return nil, err
-	}
-	if err := own.Release(ctx, fixBranch); err != nil {
+	if err := add(&own); err != nil {
 		return nil, err
 	}
 	return &own, os.WriteFile(complete, nil, 0o644)

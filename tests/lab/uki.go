@@ -4,9 +4,7 @@ package lab
 
 import (
 	"context"
-	"errors"
 	"os"
-	"path/filepath"
 )
 
 // joinUKI puts kernel, initramfs and os-release of the revision $2 behind its own stub,
@@ -34,35 +32,17 @@ objcopy --add-section .osrel="$parts/osrel" --change-section-vma .osrel=0x100000
 // WithUKIs returns the lab with another repository, whose two commits have a unified
 // kernel image beside the kernel; it is made once. The tree must have systemd's stub.
 func (l *Lab) WithUKIs(ctx context.Context) (*Lab, error) {
-	own := *l
-	own.Repo = filepath.Join(l.Dir, "uki-"+filepath.Base(l.Repo))
-	complete := own.Repo + ".complete"
-	if _, err := os.Stat(complete); err == nil {
-		return &own, nil
-	}
-	old, err := filepath.Glob(filepath.Join(l.Dir, "uki-*"))
-	for _, o := range old {
-		err = errors.Join(err, os.RemoveAll(o))
-	}
-	if err != nil {
-		return nil, err
-	}
-	if err := l.copyRepo(ctx, own.Repo); err != nil {
-		return nil, err
-	}
-	defer l.stopAgent()
-	parent := "none"
-	for i, rev := range []string{l.Ref + "^", l.Ref} {
-		next, err := own.addUKI(ctx, rev, []string{"1", "1.1"}[i], parent)
-		if err != nil {
-			return nil, err
+	return l.variant(ctx, "uki", func(own *Lab) error {
+		parent := "none"
+		for i, rev := range []string{l.Ref + "^", l.Ref} {
+			next, err := own.addUKI(ctx, rev, []string{"1", "1.1"}[i], parent)
+			if err != nil {
+				return err
+			}
+			parent = next
 		}
-		parent = next
-	}
-	if err := l.Run(ctx, "ostree", "--repo="+own.Repo, "refs", "--create="+l.Ref, "--force", parent); err != nil {
-		return nil, err
-	}
-	return &own, os.WriteFile(complete, nil, 0o644)
+		return own.Release(ctx, parent)
+	})
 }
 
 // addUKI commits a revision with its unified kernel image.
