@@ -116,9 +116,10 @@ func (t *Txn) dropAhead() error {
 		if !t.isStaged(n) {
 			continue
 		}
-		st, err := t.stage.dir.Lstat(n.String())
+		d, name := t.stagedAt(n)
+		st, err := d.Lstat(name)
 		if err == nil {
-			err = t.stage.dir.Remove(n.String())
+			err = d.Remove(name)
 		}
 		if err != nil {
 			return fmt.Errorf("drop object %s: %w", n, err)

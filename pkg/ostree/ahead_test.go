@@ -92,7 +92,7 @@ func TestWriteAheadFails(t *testing.T) {
 	if !errors.Is(err, failure) {
 		t.Fatal(err)
 	}
-	left, err := filepath.Glob(filepath.Join(r.Dir().Path(), "tmp/staging-*/*"))
+	left, err := filepath.Glob(filepath.Join(r.Dir().Path(), "tmp/staging-*/*/*"))
 	testutil.Must(t, err)
 	if len(left) > 0 {
 		t.Errorf("left: %v", left)

@@ -52,7 +52,7 @@ func (t *Txn) adopt(ctx context.Context, f *os.File, st fsx.Stat, h FileHeader) 
 			return c, err
 		}
 	}
-	err = t.placeName(n, func(name string) error { return sys.LinkFd(int(f.Fd()), t.stage.dir.Fd(), name) })
+	err = t.placeName(n, func(d *fsx.Dir, name string) error { return sys.LinkFd(int(f.Fd()), d.Fd(), name) })
 	if err != nil {
 		return c, err
 	}
@@ -76,7 +76,7 @@ func (t *Txn) finishSources(failure error) error {
 	}
 	for _, n := range t.adopted {
 		if failure != nil {
-			errs = append(errs, t.r.removeIfThere(t.stage.dir, n.String()))
+			errs = append(errs, t.removeStaged(n))
 		}
 	}
 	return errors.Join(errs...)

@@ -173,7 +173,27 @@ func TestStaleStaging(t *testing.T) {
 
 func TestTakeOver(t *testing.T) {
 	t.Parallel()
-	r := newTestRepo(t, ModeArchive)
+	for _, flat := range []bool{true, false} {
+		t.Run(fmt.Sprintf("flat=%t", flat), func(t *testing.T) {
+			t.Parallel()
+			r := newTestRepo(t, ModeArchive)
+			if flat {
+				makeObjectDirs(t, r)
+			}
+			testTakeOver(t, r)
+		})
+	}
+}
+
+// makeObjectDirs makes a transaction use flat names in its staging directory.
+func makeObjectDirs(t *testing.T, r *Repo) {
+	t.Helper()
+	for i := range 256 {
+		testutil.Must(t, r.objects.Mkdir(fmt.Sprintf("%02x", i), objectDirMode))
+	}
+}
+
+func testTakeOver(t *testing.T, r *Repo) {
 	ctx := t.Context()
 	stop := errors.New("stop")
 	var good, bad Checksum
@@ -196,11 +216,7 @@ func TestTakeOver(t *testing.T) {
 			t.Errorf("an object of a failed transaction is visible (%v)", err)
 		}
 	}
-	files, err := filepath.Glob(filepath.Join(r.Dir().Path(), "tmp/staging-*", bad.String()+".file"))
-	if err != nil || len(files) != 1 {
-		t.Fatal(files, err)
-	}
-	if err := os.WriteFile(files[0], []byte("damaged"), 0o644); err != nil {
+	if err := os.WriteFile(stagedFile(t, r, ObjectName{bad, TypeFile}), []byte("damaged"), 0o644); err != nil {
 		t.Fatal(err)
 	}
 	s, err := r.Update(ctx, func(ctx context.Context, tx *Txn) error {
@@ -224,6 +240,21 @@ func TestTakeOver(t *testing.T) {
 	}
 }
 
+// stagedFile finds an object in what a transaction left.
+func stagedFile(t *testing.T, r *Repo, n ObjectName) string {
+	t.Helper()
+	xx, name, _ := strings.Cut(n.loosePath(r.mode), "/")
+	top := filepath.Join(r.Dir().Path(), "tmp/staging-*")
+	flat, err := filepath.Glob(filepath.Join(top, n.String()))
+	testutil.Must(t, err)
+	files, err := filepath.Glob(filepath.Join(top, xx+".new", name))
+	files = append(files, flat...)
+	if err != nil || len(files) != 1 {
+		t.Fatal(files, err)
+	}
+	return files[0]
+}
+
 // A file gets its time last, which its checksum does not tell.
 func TestTakeOverUnfinished(t *testing.T) {
 	t.Parallel()
@@ -243,11 +274,7 @@ func TestTakeOverUnfinished(t *testing.T) {
 	if !errors.Is(err, stop) {
 		t.Fatal(err)
 	}
-	files, err := filepath.Glob(filepath.Join(r.Dir().Path(), "tmp/staging-*", names[1].String()))
-	if err != nil || len(files) != 1 {
-		t.Fatal(files, err)
-	}
-	if err := os.Chtimes(files[0], time.Unix(1, 0), time.Unix(1, 0)); err != nil {
+	if err := os.Chtimes(stagedFile(t, r, names[1]), time.Unix(1, 0), time.Unix(1, 0)); err != nil {
 		t.Fatal(err)
 	}
 	_, err = r.Update(t.Context(), func(_ context.Context, tx *Txn) error {

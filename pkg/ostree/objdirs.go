@@ -54,6 +54,16 @@ func (o *objectDirs) at(r *Repo, n ObjectName) (d *fsx.Dir, name string, err err
 	return d, name, nil
 }
 
+// missing tells that the repository had no directory for an object when it was looked
+// for last.
+func (o *objectDirs) missing(r *Repo, n ObjectName) bool {
+	if o.absent[n.Checksum[0]].Load() {
+		return true
+	}
+	d, _, err := o.at(r, n)
+	return d == nil && err == nil
+}
+
 // has is Repo.HasLocal.
 func (o *objectDirs) has(r *Repo, n ObjectName) (bool, error) {
 	absent := &o.absent[n.Checksum[0]]

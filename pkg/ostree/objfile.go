@@ -39,7 +39,8 @@ func (t *Txn) newObject(n ObjectName, mode uint32) (*objFile, error) {
 	if t.resumed || !n.Type.verifiable() || !t.claim(n) {
 		return t.newFile()
 	}
-	f, err := t.stage.dir.OpenFile(n.String(), os.O_RDWR|os.O_CREATE|os.O_EXCL, fs.FileMode(mode).Perm())
+	d, name := t.stageAt(n)
+	f, err := d.OpenFile(name, os.O_RDWR|os.O_CREATE|os.O_EXCL, fs.FileMode(mode).Perm())
 	if err == nil {
 		return &objFile{File: f, t: t, claim: &n}, nil
 	}
@@ -135,7 +136,10 @@ func (f *objFile) close() {
 		_ = f.t.stage.dir.Remove(f.tmp)
 	}
 	if f.claim != nil {
-		_ = f.t.stage.dir.Remove(f.claim.String())
+		// It would become visible with the directory that it is in.
+		if err := f.t.removeStaged(*f.claim); err != nil {
+			f.t.early.fail(fmt.Errorf("remove incomplete object: %w", err))
+		}
 		f.t.release(*f.claim)
 	}
 }
@@ -152,11 +156,11 @@ func (t *Txn) place(f *objFile, n ObjectName) error {
 		t.wrote(f.written)
 		return failpoint.Hit("ostree.txn.write")
 	}
-	err := t.placeName(n, func(name string) error {
+	err := t.placeName(n, func(d *fsx.Dir, name string) error {
 		if f.tmp == "" {
-			return sys.LinkFd(int(f.Fd()), t.stage.dir.Fd(), name)
+			return sys.LinkFd(int(f.Fd()), d.Fd(), name)
 		}
-		err := t.stage.dir.RenameNoReplace(f.tmp, t.stage.dir, name)
+		err := t.stage.dir.RenameNoReplace(f.tmp, d, name)
 		if err == nil {
 			f.tmp = ""
 		}
@@ -189,12 +193,12 @@ func (t *Txn) flush(f *objFile) error {
 // object the first one stands; what an interrupted transaction left under the
 // name is not trusted and goes. Names are given outside of the lock: that is where
 // writers spend their time.
-func (t *Txn) placeName(n ObjectName, link func(name string) error) error {
+func (t *Txn) placeName(n ObjectName, link func(d *fsx.Dir, name string) error) error {
 	for n.Type.verifiable() {
 		if t.isStaged(n) {
 			return nil
 		}
-		err := link(n.String())
+		err := link(t.stageAt(n))
 		if err == nil {
 			t.staged.add(n)
 			return nil
@@ -209,7 +213,7 @@ func (t *Txn) placeName(n ObjectName, link func(name string) error) error {
 	return t.replaceName(n, link)
 }
 
-func (t *Txn) replaceName(n ObjectName, link func(name string) error) error {
+func (t *Txn) replaceName(n ObjectName, link func(d *fsx.Dir, name string) error) error {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	_, left := t.leftover[n]
@@ -217,9 +221,9 @@ func (t *Txn) replaceName(n ObjectName, link func(name string) error) error {
 		t.staged.add(n) // by another writer, who may not have come to this line yet
 		return nil
 	}
-	err := t.r.removeIfThere(t.stage.dir, n.String())
+	err := t.removeStaged(n)
 	if err == nil {
-		err = link(n.String())
+		err = link(t.stageAt(n))
 	}
 	if err != nil {
 		return fmt.Errorf("name object %s: %w", n, err)
@@ -418,7 +422,7 @@ func (t *Txn) placeLink(n ObjectName, h FileHeader) error {
 	}
 	err := finishLink(d, tmp, h, t.r.mode == ModeBare && !t.r.opts.disableXattrs, t.r.mode.ownedFiles(), false)
 	if err == nil {
-		err = t.placeName(n, func(name string) error { return d.RenameNoReplace(tmp, d, name) })
+		err = t.placeName(n, func(nd *fsx.Dir, name string) error { return d.RenameNoReplace(tmp, nd, name) })
 	}
 	if rerr := t.r.removeIfThere(d, tmp); err == nil {
 		err = rerr

@@ -133,7 +133,8 @@ func (p *payload) share(f *objFile) {
 // none. A link to an object that is gone would keep a better one away: it goes.
 func (t *Txn) payloadFile(r *Repo, link ObjectName) *os.File {
 	if r == t.r && t.isStaged(link) {
-		if n, ok := readPayloadLink(t.stage.dir, link.String()); ok {
+		d, name := t.stagedAt(link)
+		if n, ok := readPayloadLink(d, name); ok {
 			return t.openPayload(n)
 		}
 	}
@@ -154,7 +155,7 @@ func (t *Txn) payloadFile(r *Repo, link ObjectName) *os.File {
 func (t *Txn) openPayload(n ObjectName) *os.File {
 	d, name := t.r.objects, n.loosePath(t.r.mode)
 	if t.isStaged(n) {
-		d, name = t.stage.dir, n.String()
+		d, name = t.stagedAt(n)
 	}
 	f, err := d.Open(name)
 	if err != nil {
@@ -190,8 +191,8 @@ func (p *payload) link(n ObjectName) error {
 	if t.payloadLinked(link) {
 		return nil
 	}
-	return t.replaceName(link, func(name string) error {
-		return t.stage.dir.Symlink("../"+n.loosePath(t.r.mode), name)
+	return t.replaceName(link, func(d *fsx.Dir, name string) error {
+		return d.Symlink("../"+n.loosePath(t.r.mode), name)
 	})
 }
 

@@ -11,12 +11,13 @@ import (
 	"syscall"
 
 	"github.com/hostctl/hostctl/internal/failpoint"
+	"github.com/hostctl/hostctl/internal/fsx"
 )
 
 // publishBatch is how many names of the staging directory are in memory at a time.
 const publishBatch = 2048
 
-// publisher moves staged objects to their names, in the order of the staging directory.
+// publisher moves staged objects to their names.
 type publisher struct {
 	t       *Txn
 	commits bool      // only commits; else everything but them
@@ -24,25 +25,56 @@ type publisher struct {
 	moved   bool      // anything in this round
 }
 
-// publish moves either the commits or everything else to their names. What moves
-// leaves the directory that is being listed, which may make a filesystem pass over
-// names: it is listed again until there is nothing to move.
+// publish moves either the commits or everything else to their names.
 func (t *Txn) publish(commits bool) error {
 	if t.staged.empty() {
 		return nil
 	}
-	p := &publisher{t: t, commits: commits, moved: true}
-	for p.moved {
+	p := &publisher{t: t, commits: commits}
+	if !commits {
+		for x := range t.stage.sub.dirs {
+			if d := t.stage.sub.dirs[x].Load(); d != nil {
+				if err := p.prefix(d, x); err != nil {
+					return err
+				}
+			}
+		}
+	}
+	return p.all(t.stage.dir, parseStagedName)
+}
+
+// prefix publishes the directory XX.new as a whole where it holds nothing but complete
+// objects and objects/XX is still missing. Whoever makes that meanwhile has it filled
+// object by object.
+func (p *publisher) prefix(d *fsx.Dir, x int) error {
+	t, xx := p.t, fmt.Sprintf("%02x", x)
+	if !t.resumed {
+		if err := failpoint.Hit("ostree.txn.object"); err != nil {
+			return err
+		}
+		if t.stage.dir.RenameNoReplace(xx+newDirSuffix, t.r.objects, xx) == nil {
+			t.present[x].Store(true)
+			return nil
+		}
+	}
+	return p.all(d, t.r.nameIn(x))
+}
+
+// all publishes the objects in a directory. What moves leaves the directory that is being
+// listed, which may make a filesystem pass over names: it is listed again until there is
+// nothing to move.
+func (p *publisher) all(d *fsx.Dir, parse func(name string) (ObjectName, bool)) error {
+	for p.moved = true; p.moved; {
 		p.moved = false
-		if err := p.round(); err != nil {
+		if err := p.round(d, parse); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-func (p *publisher) round() (err error) {
-	d, err := p.t.stage.dir.OpenDir(".")
+func (p *publisher) round(dir *fsx.Dir, parse func(name string) (ObjectName, bool)) (err error) {
+	d, err := dir.OpenDir(".")
 	if err != nil {
 		return err
 	}
@@ -55,20 +87,20 @@ func (p *publisher) round() (err error) {
 		if err != nil {
 			return fmt.Errorf("list staged objects: %w", err)
 		}
-		if err := p.batch(names); err != nil {
+		var todo []ObjectName
+		for _, name := range names {
+			n, ok := parse(name)
+			if ok && n.publishedLast() == p.commits && p.t.mayPublish(n) {
+				todo = append(todo, n)
+			}
+		}
+		if err := p.batch(todo); err != nil {
 			return err
 		}
 	}
 }
 
-func (p *publisher) batch(names []string) error {
-	var todo []ObjectName
-	for _, name := range names {
-		n, ok := parseStagedName(name)
-		if ok && (n.Type == TypeCommit) == p.commits && p.t.mayPublish(n) {
-			todo = append(todo, n)
-		}
-	}
+func (p *publisher) batch(todo []ObjectName) error {
 	slices.SortFunc(todo, func(a, b ObjectName) int {
 		return cmp.Or(a.Checksum.Compare(b.Checksum), cmp.Compare(a.Type, b.Type))
 	})
@@ -103,21 +135,22 @@ func (p *publisher) object(n ObjectName) error {
 		}
 		p.made[x] = true
 	}
-	rename := t.stage.dir.RenameNoReplace
+	from, staged := t.stagedAt(n)
+	rename := from.RenameNoReplace
 	if n.Type == TypeCommitMeta {
-		rename = t.stage.dir.Rename
+		rename = from.Rename
 	}
 	dir, name, err := t.dirs.at(t.r, n)
 	if err == nil && dir == nil {
 		err = fmt.Errorf("publish object %s: no directory: %w", n, ErrNotFound)
 	}
 	if err == nil {
-		err = rename(n.String(), dir, name)
+		err = rename(staged, dir, name)
 	}
 	if errors.Is(err, syscall.EEXIST) || err == nil && n.Type == TypeCommitMeta {
 		// The staged name may still be there, after the rename of one link of a file
 		// over another as well.
-		err = t.r.removeIfThere(t.stage.dir, n.String())
+		err = t.removeStaged(n)
 	}
 	if err == nil && n.Type == TypeCommit {
 		err = t.r.removeIfThere(t.r.objects, ObjectName{n.Checksum, TypeTombstone}.loosePath(t.r.mode))

@@ -129,7 +129,7 @@ func (t *Txn) recordStored(n ObjectName, h FileHeader, unpacked int64) error {
 	}
 	d, name := t.r.objects, n.loosePath(t.r.mode)
 	if t.isStaged(n) {
-		d, name = t.stage.dir, n.String()
+		d, name = t.stagedAt(n)
 	}
 	st, err := d.Lstat(name)
 	if err != nil {

@@ -24,10 +24,11 @@ const (
 
 // staging is the directory that holds a transaction's objects until they are
 // durable. Its name carries the kernel's boot id: after a crash the id differs,
-// which tells that the content may have been lost. Names in it are flat:
-// CHECKSUM.TYPE.
+// which tells that the content may have been lost. Names in it are flat,
+// CHECKSUM.TYPE, but those in sub.
 type staging struct {
 	dir  *fsx.Dir
+	sub  stageDirs
 	name string // below the repository
 	lock *fsx.Lock
 }
@@ -105,19 +106,40 @@ func (r *Repo) adoptStaging(ctx context.Context, name string) *staging {
 // leftovers lists the objects that an adopted directory holds, those too that cannot
 // be verified and so will not be used. What libostree left in its own layout and
 // unfinished files are not among them.
-func (s *staging) leftovers() (map[ObjectName]struct{}, error) {
+func (r *Repo) leftovers(s *staging) (map[ObjectName]struct{}, error) {
 	entries, err := s.dir.ReadDir(".")
+	if err == nil {
+		err = s.adoptDirs(entries)
+	}
 	if err != nil {
 		return nil, err
 	}
 	found := map[ObjectName]struct{}{}
-	for _, e := range entries {
-		n, ok := parseStagedName(e.Name)
-		if ok && !e.IsDir() {
-			found[n] = struct{}{}
+	note := func(entries []fsx.Entry, parse func(name string) (ObjectName, bool)) {
+		for _, e := range entries {
+			if n, ok := parse(e.Name); ok && !e.IsDir() {
+				found[n] = struct{}{}
+			}
 		}
 	}
+	note(entries, parseStagedName)
+	for i := range s.sub.dirs {
+		d := s.sub.dirs[i].Load()
+		if d == nil {
+			continue
+		}
+		if entries, err = d.ReadDir("."); err != nil {
+			return nil, err
+		}
+		note(entries, r.nameIn(i))
+	}
 	return found, nil
+}
+
+// nameIn parses names of objects in the directory of a prefix.
+func (r *Repo) nameIn(x int) func(name string) (ObjectName, bool) {
+	top := fmt.Sprintf("%02x", x)
+	return func(name string) (ObjectName, bool) { return r.parseObjectName(top, name) }
 }
 
 func parseStagedName(name string) (ObjectName, bool) {
@@ -137,7 +159,7 @@ func parseStagedName(name string) (ObjectName, bool) {
 // keep gives the directory free for the next transaction to take over. The file of
 // the lock goes while it is held, as with libostree's.
 func (s *staging) keep(r *Repo) error {
-	return errors.Join(r.dir.Remove(s.name+lockSuffix), s.dir.Close(), s.lock.Unlock())
+	return errors.Join(r.dir.Remove(s.name+lockSuffix), s.sub.close(), s.dir.Close(), s.lock.Unlock())
 }
 
 // drop removes the directory, and its lock last, while the lock is held.
@@ -146,7 +168,7 @@ func (s *staging) drop(r *Repo) error {
 	if err == nil {
 		err = r.dir.Remove(s.name + lockSuffix)
 	}
-	return errors.Join(err, s.dir.Close(), s.lock.Unlock())
+	return errors.Join(err, s.sub.close(), s.dir.Close(), s.lock.Unlock())
 }
 
 // dropStaleStaging removes what transactions before the last boot left: its

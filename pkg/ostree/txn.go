@@ -118,7 +118,7 @@ func (r *Repo) begin(ctx context.Context) (*Txn, error) {
 	if err != nil {
 		return nil, err
 	}
-	left, err := s.leftovers()
+	left, err := r.leftovers(s)
 	if err != nil {
 		return nil, errors.Join(err, s.keep(r))
 	}
@@ -173,7 +173,8 @@ func (t *Txn) has(n ObjectName) (bool, error) {
 func (t *Txn) takeOver(n ObjectName) bool {
 	err := t.finished(n)
 	if err == nil {
-		err = t.r.verifyObject(t.stage.dir, n.String(), n)
+		d, name := t.stagedAt(n)
+		err = t.r.verifyObject(d, name, n)
 	}
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -182,7 +183,7 @@ func (t *Txn) takeOver(n ObjectName) bool {
 	}
 	if err != nil {
 		t.r.opts.log.Warn("drop damaged staged object", "object", n.String(), "error", err)
-		if t.r.removeIfThere(t.stage.dir, n.String()) == nil {
+		if t.removeStaged(n) == nil {
 			delete(t.leftover, n)
 		}
 		return false
@@ -196,7 +197,8 @@ func (t *Txn) takeOver(n ObjectName) bool {
 // which was to be consumed, and change after it is verified. It also refuses one that was
 // not given its time, which comes last and is no part of a checksum.
 func (t *Txn) finished(n ObjectName) error {
-	st, err := t.stage.dir.Lstat(n.String())
+	d, name := t.stagedAt(n)
+	st, err := d.Lstat(name)
 	switch {
 	case err != nil:
 		return err
@@ -211,7 +213,8 @@ func (t *Txn) finished(n ObjectName) error {
 // LoadRaw is Repo.LoadRaw that also sees what this transaction wrote.
 func (t *Txn) LoadRaw(n ObjectName) ([]byte, error) {
 	if t.isStaged(n) {
-		return loadMeta(t.stage.dir, n.String(), n)
+		d, name := t.stagedAt(n)
+		return loadMeta(d, name, n)
 	}
 	return t.r.LoadRaw(n)
 }
@@ -220,7 +223,8 @@ func (t *Txn) LoadRaw(n ObjectName) ([]byte, error) {
 func (t *Txn) OpenFile(c Checksum) (FileHeader, int64, io.ReadCloser, error) {
 	n := ObjectName{c, TypeFile}
 	if t.isStaged(n) {
-		return t.r.openContent(t.stage.dir, n.String(), n)
+		d, name := t.stagedAt(n)
+		return t.r.openContent(d, name, n)
 	}
 	return t.r.OpenFile(c)
 }
@@ -244,8 +248,15 @@ func (t *Txn) lookup(n ObjectName) (staged, left bool) {
 // inStaging looks for a name in the staging directory. Where that fails, whoever
 // reads the object or publishes it meets the reason.
 func (t *Txn) inStaging(n ObjectName) bool {
-	found, err := t.stage.dir.Exists(n.String())
+	d, name := t.stagedAt(n)
+	found, err := d.Exists(name)
 	return found || err != nil
+}
+
+// removeStaged removes an object from the staging directory, if it is there.
+func (t *Txn) removeStaged(n ObjectName) error {
+	d, name := t.stagedAt(n)
+	return t.r.removeIfThere(d, name)
 }
 
 // SetRef points a ref (REF or REMOTE:REF) at a commit when the transaction

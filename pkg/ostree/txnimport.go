@@ -9,6 +9,8 @@ import (
 	"io"
 	"io/fs"
 	"syscall"
+
+	"github.com/hostctl/hostctl/internal/fsx"
 )
 
 // LinkObject takes an object over from another repository by giving its file a
@@ -26,7 +28,7 @@ func (t *Txn) LinkObject(src *Repo, n ObjectName) (done bool, err error) {
 	if found, err := t.Has(n); found || err != nil {
 		return found, err
 	}
-	err = t.placeName(n, func(name string) error { return src.objects.Link(n.loosePath(src.mode), t.stage.dir, name) })
+	err = t.placeName(n, func(d *fsx.Dir, name string) error { return src.objects.Link(n.loosePath(src.mode), d, name) })
 	switch {
 	case err == nil:
 		t.countNew(n)

@@ -170,8 +170,11 @@ func (r *Repo) removeIfThere(d *fsx.Dir, name string) error {
 	return err
 }
 
+// objectDirMode is the mode of objects/XX.
+const objectDirMode = 0o755
+
 func (r *Repo) makeObjectDir(n ObjectName) error {
-	err := r.objects.Mkdir(n.Checksum.String()[:2], 0o755)
+	err := r.objects.Mkdir(n.Checksum.String()[:2], objectDirMode)
 	if errors.Is(err, fs.ErrExist) {
 		return nil
 	}

@@ -8,6 +8,7 @@ import (
 	"encoding/pem"
 	"errors"
 	"io"
+	"io/fs"
 	"log"
 	"net"
 	"net/http"
@@ -126,17 +127,20 @@ func TestResumeAfterKill(t *testing.T) {
 // stagedPaths lists what a dead transaction left, as paths of an archive.
 func stagedPaths(t *testing.T, r *ostree.Repo) map[string]bool {
 	t.Helper()
-	names, err := filepath.Glob(filepath.Join(r.Dir().Path(), "tmp/staging-*/*.*"))
+	staging, err := filepath.Glob(filepath.Join(r.Dir().Path(), "tmp/staging-*"))
 	testutil.Must(t, err)
 	out := map[string]bool{}
-	for _, name := range names {
-		base := filepath.Base(name)
-		if strings.HasSuffix(base, ".file") {
-			base += "z"
-		}
-		if len(base) > 64 {
-			out["/objects/"+base[:2]+"/"+base[2:]] = true
-		}
+	for _, top := range staging {
+		testutil.Must(t, filepath.WalkDir(top, func(p string, e fs.DirEntry, err error) error {
+			base := strings.ReplaceAll(strings.TrimPrefix(p, top+"/"), ".new/", "")
+			if len(base) > 64 && err == nil && !e.IsDir() {
+				if strings.HasSuffix(base, ".file") {
+					base += "z"
+				}
+				out["/objects/"+base[:2]+"/"+base[2:]] = true
+			}
+			return err
+		}))
 	}
 	return out
 }
