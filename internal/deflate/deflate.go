@@ -28,7 +28,7 @@ type level struct {
 // levels has the effort of zlib's levels 1 to 9.
 var levels = [10]level{
 	1: {2, 16, 0}, 2: {3, 20, 0}, 3: {4, 24, 0}, 4: {6, 24, 8}, 5: {8, 32, 12},
-	6: {14, 40, 12}, 7: {24, 96, 64}, 8: {64, 192, 192}, 9: {256, 258, 258},
+	6: {12, 32, 16}, 7: {24, 96, 64}, 8: {64, 192, 192}, 9: {256, 258, 258},
 }
 
 // Writer compresses what is written to it. It keeps about 2 MiB of memory.

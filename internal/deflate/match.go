@@ -102,14 +102,23 @@ func matchLen(buf []byte, a, b, limit int32) int32 {
 	return n
 }
 
-// insert enters the bytes at index i into the tables and gives the candidates that
-// were there.
-func (e *encoder) insert(v uint32, pos int32) (c4, c3 int32) {
-	h4, h3 := &e.head4[hash4(v)], &e.head3[hash3(v)]
-	c4, c3 = *h4, *h3
+// candidate gives the last position before index i where its next four bytes may be. It
+// is asked before the search at the byte before, which hides that the table is slow.
+func (e *encoder) candidate(i, stop int32) int32 {
+	if i >= stop {
+		return 0
+	}
+	return e.head4[hash4(load32(e.buf, i))]
+}
+
+// insert enters the bytes v at pos into the tables, where c4 is the candidate for four
+// of them, and gives that for three.
+func (e *encoder) insert(v uint32, pos, c4 int32) (c3 int32) {
+	h3 := &e.head3[hash3(v)]
+	c3 = *h3
 	e.prev[pos&(windowSize-1)] = c4
-	*h4, *h3 = pos, pos
-	return c4, c3
+	e.head4[hash4(v)], *h3 = pos, pos
+	return c3
 }
 
 // oldest gives the position of the first byte that a match at pos may begin at.

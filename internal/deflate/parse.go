@@ -34,19 +34,23 @@ func (p *parser) run() {
 	stop := p.end - tailBytes
 	i := p.start
 	last := i // where the last match ended
+	next := e.candidate(i, stop)
 	for i < stop {
 		if e.n >= e.due {
 			p.check(i)
 		}
 		pos := e.base + i
-		c4, c3 := e.insert(load32(buf, i), pos)
+		c4 := next
+		c3 := e.insert(load32(buf, i), pos, c4)
+		next = e.candidate(i+1, stop)
 		if max(c4, c3) >= e.oldest(pos) {
 			n, d := e.search(i, c4, c3, minMatch-1, min(maxMatch, p.end-i), e.level.depth)
 			if d != 0 && worth(n, d) {
-				i = p.emit(i, n, d, stop)
+				i = p.emit(i, n, d, stop, next)
 				if n > minMatch {
 					last = i
 				}
+				next = e.candidate(i, stop)
 				continue
 			}
 		}
@@ -54,6 +58,7 @@ func (p *parser) run() {
 		i++
 		if i-last > dull {
 			i = p.skip(i, stop, min((i-last)/dull, 16))
+			next = e.candidate(i, stop)
 		}
 	}
 	for ; i < p.end; i++ {
@@ -80,11 +85,13 @@ func (p *parser) skip(i, stop, n int32) int32 {
 }
 
 // emit takes the match at index i, or a better one that begins soon after. It gives
-// the index after it.
-func (p *parser) emit(i, n, d, stop int32) int32 {
+// the index after it. next is the candidate at i+1.
+func (p *parser) emit(i, n, d, stop, next int32) int32 {
 	e, buf := p.e, p.e.buf
 	for n < int32(e.level.lazy) && i+1 < stop {
-		c4, c3 := e.insert(load32(buf, i+1), e.base+i+1)
+		c4 := next
+		c3 := e.insert(load32(buf, i+1), e.base+i+1, c4)
+		next = e.candidate(i+2, stop)
 		n2, d2 := e.search(i+1, c4, c3, n-1, min(maxMatch, p.end-i-1), e.level.depth/2)
 		if !better(n2, d2, n, d) {
 			e.match(n, d)
@@ -99,11 +106,16 @@ func (p *parser) emit(i, n, d, stop int32) int32 {
 	return i + n
 }
 
+// entered is how many bytes at the end of a long match get into the tables: those
+// before are like those that it is a copy of.
+const entered = 64
+
 // enter puts the bytes inside of a match into the tables, for matches of four bytes
 // and more: the shorter ones that are lost cost less than finding them.
 func (p *parser) enter(i, end, stop int32) {
 	e, buf := p.e, p.e.buf
-	for end = min(end, stop); i < end; i++ {
+	end = min(end, stop)
+	for i = max(i, end-entered); i < end; i++ {
 		v, pos := load32(buf, i), e.base+i
 		h4 := &e.head4[hash4(v)]
 		e.prev[pos&(windowSize-1)] = *h4
@@ -128,7 +140,7 @@ type splitter struct {
 const (
 	kinds      = 10
 	checkEvery = 512
-	minBlock   = 8192 // bytes
+	minBlock   = 4096 // bytes
 )
 
 func (s *splitter) reset() { *s = splitter{} }
