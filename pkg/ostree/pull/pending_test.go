@@ -52,7 +52,7 @@ func TestFilesBeforeDirectories(t *testing.T) {
 	t.Parallel()
 	w := newWalk(&puller{})
 	w.meta = []job{{ObjectName: ostree.ObjectName{Type: ostree.TypeDirTree}}, {ObjectName: ostree.ObjectName{Type: ostree.TypeDirTree}}}
-	w.content = make([]ostree.Checksum, maxQueue)
+	w.content = queue{items: make([]ostree.Checksum, maxQueue)}
 	for _, want := range []ostree.ObjectType{ostree.TypeFile, ostree.TypeDirTree, ostree.TypeDirTree, ostree.TypeFile} {
 		if j, ok := w.next(); !ok || j.Type != want {
 			t.Fatalf("next is a %s, %t; want a %s", j.Type, ok, want)

@@ -32,7 +32,7 @@ type walk struct {
 	mu      sync.Mutex
 	wake    *sync.Cond
 	meta    []job
-	content []ostree.Checksum
+	content queue
 	seen    map[ostree.Checksum]seen // directories and their metadata
 	files   pending
 	paths   map[pathJob]struct{} // with subpaths, what is below depends on the path
@@ -106,7 +106,7 @@ func (w *walk) add(j job) error {
 		return nil
 	}
 	if j.Type == ostree.TypeFile {
-		w.content = append(w.content, j.Checksum)
+		w.content.push(j.Checksum)
 	} else {
 		w.meta = append(w.meta, j)
 	}
@@ -161,21 +161,19 @@ func (w *walk) next() (job, bool) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	for {
-		if w.err != nil || w.running == 0 && len(w.meta)+len(w.content) == 0 {
+		if w.err != nil || w.running == 0 && len(w.meta)+w.content.len() == 0 {
 			w.wake.Broadcast()
 			return job{}, false
 		}
-		if k := len(w.meta); k > 0 && len(w.content) < maxQueue {
+		if k := len(w.meta); k > 0 && w.content.len() < maxQueue {
 			j := w.meta[k-1]
 			w.meta = w.meta[:k-1]
 			w.running++
 			return j, true
 		}
-		if k := len(w.content); k > 0 {
-			c := w.content[k-1]
-			w.content = w.content[:k-1]
+		if w.content.len() > 0 {
 			w.running++
-			return job{ObjectName: ostree.ObjectName{Checksum: c, Type: ostree.TypeFile}}, true
+			return job{ObjectName: ostree.ObjectName{Checksum: w.content.pop(), Type: ostree.TypeFile}}, true
 		}
 		w.wake.Wait()
 	}
