@@ -16,7 +16,8 @@ const (
 	lzmaStates    = 12
 	lzmaPosStates = 16
 	lzmaLitSize   = 0x300
-	lzmaMaxLit    = 4 // lc+lp
+	lzmaMaxLit    = 4     // lc+lp
+	litMask       = 0x3ff // covers lzmaLitSize
 	probInit      = 1 << 10
 	probBits      = 11
 	probMove      = 5
@@ -44,7 +45,7 @@ type lzmaProbs struct {
 	special                   [distSpecial]uint16
 	align                     [16]uint16
 	matchLen, repLen          lenProbs
-	lit                       [lzmaLitSize << lzmaMaxLit]uint16
+	lit                       [lzmaLitSize<<lzmaMaxLit + litMask + 1 - lzmaLitSize]uint16
 }
 
 func (l *lenProbs) reset() {
@@ -99,6 +100,18 @@ func (r *rangeDecoder) bit(p *uint16) uint32 {
 	return 1
 }
 
+// The bits of symbols can rarely be foreseen, and a branch taken wrongly costs more than
+// the rest of a bit. So the loops over them have none: below gives all ones for a 0, with
+// which the changes for both are combined.
+func below(code, bound uint32) uint32 { return uint32((int64(code) - int64(bound)) >> 63) }
+
+// moved gives the probability v after a bit: (1<<probBits - v) >> probMove is added
+// where it was 0, v >> probMove subtracted where it was 1.
+func moved(v, is uint32) uint16 {
+	const down = 1<<probBits - 1<<probMove + 1
+	return uint16(int32(v) - int32(v-is&down)>>probMove)
+}
+
 // tree reads a symbol, most significant bit first; len(p) is the number of symbols. It
 // and reverse are bit in a loop that keeps everything in registers.
 func (r *rangeDecoder) tree(p []uint16) uint32 {
@@ -113,16 +126,11 @@ func (r *rangeDecoder) tree(p []uint16) uint32 {
 		}
 		v := uint32(p[m])
 		bound := rng >> probBits * v
-		if code < bound {
-			rng = bound
-			p[m] = uint16(v + (1<<probBits-v)>>probMove)
-			m <<= 1
-		} else {
-			rng -= bound
-			code -= bound
-			p[m] = uint16(v - v>>probMove)
-			m = m<<1 | 1
-		}
+		is := below(code, bound)
+		p[m] = moved(v, is)
+		rng = rng - bound + is&(bound+bound-rng)
+		code -= bound &^ is
+		m = m<<1 + 1 + is
 	}
 	r.rng, r.code, r.pos = rng, code, pos
 	return m - n
@@ -140,17 +148,12 @@ func (r *rangeDecoder) reverse(p []uint16, bits uint32) (sym uint32) {
 		}
 		v := uint32(p[m-1])
 		bound := rng >> probBits * v
-		if code < bound {
-			rng = bound
-			p[m-1] = uint16(v + (1<<probBits-v)>>probMove)
-			m <<= 1
-		} else {
-			rng -= bound
-			code -= bound
-			p[m-1] = uint16(v - v>>probMove)
-			m = m<<1 | 1
-			sym |= 1 << i
-		}
+		is := below(code, bound)
+		p[m-1] = moved(v, is)
+		rng = rng - bound + is&(bound+bound-rng)
+		code -= bound &^ is
+		m = m<<1 + 1 + is
+		sym |= (1 + is) << i
 	}
 	r.rng, r.code, r.pos = rng, code, pos
 	return sym
@@ -158,20 +161,19 @@ func (r *rangeDecoder) reverse(p []uint16, bits uint32) (sym uint32) {
 
 // direct reads bits of equal probability.
 func (r *rangeDecoder) direct(bits uint32) (sym uint32) {
+	rng, code, pos := r.rng, r.code, r.pos
 	for range bits {
-		if r.rng < rangeTop {
-			r.rng <<= 8
-			r.code = r.code<<8 | uint32(r.in[r.pos])
-			r.pos++
+		if rng < rangeTop {
+			rng <<= 8
+			code = code<<8 | uint32(r.in[pos])
+			pos++
 		}
-		r.rng >>= 1
-		b := uint32(0)
-		if r.code >= r.rng {
-			r.code -= r.rng
-			b = 1
-		}
-		sym = sym<<1 | b
+		rng >>= 1
+		is := below(code, rng)
+		code -= rng &^ is
+		sym = sym<<1 + 1 + is
 	}
+	r.rng, r.code, r.pos = rng, code, pos
 	return sym
 }
 
@@ -380,7 +382,7 @@ func (z *lzma) literal(from int) {
 		prev = z.ring[len(z.ring)-1]
 	}
 	ctx := (uint32(at)&z.lpMask)<<z.lc + uint32(prev)>>(8-z.lc)
-	probs := z.probs.lit[ctx*lzmaLitSize:][:lzmaLitSize]
+	probs := (*[litMask + 1]uint16)(z.probs.lit[ctx*lzmaLitSize:])
 	rng, code, in, pos := z.rng, z.code, z.in, z.pos
 	sym := uint32(1)
 	if z.state >= 7 {
@@ -392,7 +394,7 @@ func (z *lzma) literal(from int) {
 		for sym < 0x100 {
 			other <<= 1
 			same := other & offset
-			p := &probs[offset+same+sym]
+			p := &probs[(offset+same+sym)&litMask]
 			if rng < rangeTop {
 				rng <<= 8
 				code = code<<8 | uint32(in[pos])
@@ -400,22 +402,16 @@ func (z *lzma) literal(from int) {
 			}
 			v := uint32(*p)
 			bound := rng >> probBits * v
-			if code < bound {
-				rng = bound
-				*p = uint16(v + (1<<probBits-v)>>probMove)
-				sym <<= 1
-				offset &^= same
-			} else {
-				rng -= bound
-				code -= bound
-				*p = uint16(v - v>>probMove)
-				sym = sym<<1 | 1
-				offset = same
-			}
+			is := below(code, bound)
+			*p = moved(v, is)
+			rng = rng - bound + is&(bound+bound-rng)
+			code -= bound &^ is
+			sym = sym<<1 + 1 + is
+			offset = same ^ offset&is
 		}
 	} else {
 		for sym < 0x100 {
-			p := &probs[sym]
+			p := &probs[sym&litMask]
 			if rng < rangeTop {
 				rng <<= 8
 				code = code<<8 | uint32(in[pos])
@@ -423,16 +419,11 @@ func (z *lzma) literal(from int) {
 			}
 			v := uint32(*p)
 			bound := rng >> probBits * v
-			if code < bound {
-				rng = bound
-				*p = uint16(v + (1<<probBits-v)>>probMove)
-				sym <<= 1
-			} else {
-				rng -= bound
-				code -= bound
-				*p = uint16(v - v>>probMove)
-				sym = sym<<1 | 1
-			}
+			is := below(code, bound)
+			*p = moved(v, is)
+			rng = rng - bound + is&(bound+bound-rng)
+			code -= bound &^ is
+			sym = sym<<1 + 1 + is
 		}
 	}
 	z.rng, z.code, z.pos = rng, code, pos
