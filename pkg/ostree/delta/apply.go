@@ -35,6 +35,7 @@ type Applier struct {
 	tmp  *fsx.Dir
 	dict *semaphore.Weighted
 	free chan *xzReader // decoders to be used again, with their dictionaries
+	mem  *chunkPool
 }
 
 // NewApplier prepares to apply parts into a transaction. Close it before the
@@ -48,7 +49,7 @@ func NewApplier(txn *ostree.Txn) (*Applier, error) {
 }
 
 func newApplier(txn *ostree.Txn, tmp *fsx.Dir) *Applier {
-	return &Applier{txn: txn, tmp: tmp, dict: semaphore.NewWeighted(dictBudget), free: make(chan *xzReader, 1)}
+	return &Applier{txn: txn, tmp: tmp, dict: semaphore.NewWeighted(dictBudget), free: make(chan *xzReader, 2), mem: newChunkPool()}
 }
 
 // scratchDir opens the directory for temporary files of a repository.
@@ -60,7 +61,22 @@ func scratchDir(r *ostree.Repo) (*fsx.Dir, error) {
 }
 
 // Close releases what the Applier holds.
-func (a *Applier) Close() error { return a.tmp.Close() }
+func (a *Applier) Close() error {
+	return errors.Join(a.freeMemory(), a.tmp.Close())
+}
+
+func (a *Applier) freeMemory() error {
+	for {
+		select {
+		case z := <-a.free:
+			if err := z.close(); err != nil {
+				return err
+			}
+		default:
+			return a.mem.close()
+		}
+	}
+}
 
 // Needed reports whether the transaction lacks any object that the part makes.
 func (a *Applier) Needed(p *Part) (bool, error) {
@@ -102,7 +118,7 @@ func (a *Applier) ApplyPart(ctx context.Context, p *Part, r io.Reader) error {
 	return nil
 }
 
-func (a *Applier) execute(ctx context.Context, p *Part, s *spool) error {
+func (a *Applier) execute(ctx context.Context, p *Part, s *partSpool) error {
 	if err := failpoint.Hit("ostree.delta.part"); err != nil {
 		return err
 	}
@@ -114,6 +130,7 @@ func (a *Applier) execute(ctx context.Context, p *Part, s *spool) error {
 	if err != nil {
 		return err
 	}
+	s.drain()
 	return runPart(ctx, a.txn, a.tmp, p, data)
 }
 
@@ -130,9 +147,9 @@ func maxUnpacked(p *Part) int64 {
 }
 
 // unpack verifies the part file while it is unpacked to a spool.
-func (a *Applier) unpack(ctx context.Context, p *Part, r io.Reader) (*spool, error) {
+func (a *Applier) unpack(ctx context.Context, p *Part, r io.Reader) (*partSpool, error) {
 	in := &checkedReader{ctx: ctx, r: r, left: p.Size, hash: sha256.New()}
-	s := newSpool(a.tmp)
+	s := &partSpool{dir: a.tmp, pool: a.mem}
 	if err := a.unpackTo(ctx, s, in, maxUnpacked(p)); err != nil {
 		return nil, errors.Join(err, s.Close())
 	}
@@ -142,7 +159,7 @@ func (a *Applier) unpack(ctx context.Context, p *Part, r io.Reader) (*spool, err
 	return s, nil
 }
 
-func (a *Applier) unpackTo(ctx context.Context, s *spool, in *checkedReader, limit int64) error {
+func (a *Applier) unpackTo(ctx context.Context, s *partSpool, in *checkedReader, limit int64) error {
 	br := bufio.NewReaderSize(in, 64<<10)
 	kind, err := br.ReadByte()
 	if err != nil {
@@ -157,7 +174,7 @@ func (a *Applier) unpackTo(ctx context.Context, s *spool, in *checkedReader, lim
 	return fmt.Errorf("%w: compression type %#02x", ErrCorrupt, kind)
 }
 
-func (a *Applier) unxz(ctx context.Context, s *spool, br *bufio.Reader, limit int64) error {
+func (a *Applier) unxz(ctx context.Context, s *partSpool, br *bufio.Reader, limit int64) error {
 	head, err := br.Peek(xzPeek)
 	if err != nil && !errors.Is(err, io.EOF) {
 		return err
@@ -171,14 +188,13 @@ func (a *Applier) unxz(ctx context.Context, s *spool, br *bufio.Reader, limit in
 		return unxzFiltered(s, br, limit)
 	}
 	z := a.decoder()
-	if err := z.unpack(&limited{s, limit, limit}, br, limit); err != nil {
-		return err
-	}
+	err = z.unpack(&limited{s, limit, limit}, br, limit)
 	select {
 	case a.free <- z:
+		return err
 	default:
+		return errors.Join(err, z.close())
 	}
-	return nil
 }
 
 func (a *Applier) decoder() *xzReader {
@@ -192,7 +208,7 @@ func (a *Applier) decoder() *xzReader {
 
 // unxzFiltered unpacks what no known writer of deltas makes: with filters for
 // programs of some processor.
-func unxzFiltered(s *spool, br *bufio.Reader, limit int64) error {
+func unxzFiltered(s *partSpool, br *bufio.Reader, limit int64) error {
 	z, err := xz.NewReader(br, maxDict)
 	if err == nil {
 		err = copyLimited(s, z, limit)
@@ -202,7 +218,7 @@ func unxzFiltered(s *spool, br *bufio.Reader, limit int64) error {
 
 // limited refuses more than a number of bytes.
 type limited struct {
-	s           *spool
+	s           *partSpool
 	left, limit int64
 }
 
@@ -214,7 +230,7 @@ func (l *limited) Write(p []byte) (int, error) {
 }
 
 // copyLimited copies at most limit bytes.
-func copyLimited(s *spool, r io.Reader, limit int64) error {
+func copyLimited(s *partSpool, r io.Reader, limit int64) error {
 	_, err := io.CopyBuffer(&limited{s, limit, limit}, struct{ io.Reader }{r}, make([]byte, copyBuffer))
 	return err
 }

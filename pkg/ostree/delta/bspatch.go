@@ -27,6 +27,7 @@ type bspatcher struct {
 	extra   int64 // and to be copied
 	seek    int64
 	buf     []byte
+	head    [controlSize]byte
 }
 
 // newBspatcher begins a patch; buf is memory to work with, which decides how much
@@ -63,8 +64,8 @@ func (b *bspatcher) control() error {
 	if b.oldPos > maxSeek || b.oldPos < -maxSeek {
 		return fmt.Errorf("%w: patch seeks to %d", ErrCorrupt, b.oldPos)
 	}
-	var c [controlSize]byte
-	if err := b.fill(c[:]); err != nil {
+	c := b.head[:]
+	if err := b.fill(c); err != nil {
 		return err
 	}
 	b.diff, b.extra, b.seek = signMagnitude(c[:8]), signMagnitude(c[8:16]), signMagnitude(c[16:])

@@ -14,8 +14,8 @@
 //
 // [Parse] reads a superblock. An [Applier] executes parts inside a transaction of
 // the repository, in any order and several at once. The data of a part stand
-// before the operations that use them, so a part is first unpacked: up to a few
-// megabytes in memory, beyond that in an unnamed file of the repository. Nothing
+// before the operations that use them, so a part is first unpacked: into memory as far
+// as 32 MiB for all parts suffice, beyond that into an unnamed file of the repository. Nothing
 // of a part is executed before its checksum has been verified, and every object
 // is verified again when it is written. Objects that the transaction has already
 // are not written again. [ApplyOffline] does the whole from local files.

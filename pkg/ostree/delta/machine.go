@@ -20,13 +20,14 @@ type sink interface {
 	OpenFile(c ostree.Checksum) (ostree.FileHeader, int64, io.ReadCloser, error)
 }
 
-// machine executes the operations of one part.
+// machine executes the operations of objects of one part.
 type machine struct {
 	ctx  context.Context
 	to   sink
 	tmp  *fsx.Dir
 	part *partData
 	list *Part
+	all  *io.SectionReader // operations of all objects
 	ops  *opReader
 	next int // object that is due
 	buf  []byte
@@ -39,25 +40,32 @@ type machine struct {
 	ended     bool    // the file that is being written has met its c
 }
 
-func runPart(ctx context.Context, to sink, tmp *fsx.Dir, list *Part, data *partData) (err error) {
-	m := &machine{ctx: ctx, to: to, tmp: tmp, part: data, list: list, ops: newOpReader(data), buf: make([]byte, copyBuffer)}
-	m.data.reset(data.data, data.data.Size())
-	data.data = io.NewSectionReader(&m.data, 0, data.data.Size())
+// newMachine makes a machine for objects of data; it is not safe for concurrent use.
+func newMachine(ctx context.Context, to sink, tmp *fsx.Dir, list *Part, data *partData) *machine {
+	m := &machine{ctx: ctx, to: to, tmp: tmp, list: list, all: data.ops, buf: make([]byte, copyBuffer)}
+	m.ops = newOpReader(data.ops)
+	own := *data
+	if !data.inMemory() {
+		m.data.reset(data.raw, data.at+data.data.Size())
+		own.data = io.NewSectionReader(&m.data, data.at, data.data.Size())
+	}
+	m.part = &own
+	return m
+}
+
+// run makes object i, whose operations are those from one place to another.
+func (m *machine) run(i int, from, to int64) (err error) {
+	m.next = i
+	m.ops.reset(io.NewSectionReader(m.all, from, to-from))
 	defer func() { err = errors.Join(err, m.unsetSource()) }()
-	for {
+	for m.next == i {
 		o, err := m.step()
-		if errors.Is(err, io.EOF) {
-			break
-		}
 		if err == nil {
 			err = m.outside(o)
 		}
 		if err != nil {
 			return err
 		}
-	}
-	if m.next != list.NumObjects() {
-		return fmt.Errorf("%w: part makes %d objects of %d", ErrCorrupt, m.next, list.NumObjects())
 	}
 	return nil
 }
@@ -81,9 +89,6 @@ func (m *machine) outside(o op) error {
 	case opSplice, opOpen:
 	default:
 		return fmt.Errorf("%w: operation %c outside of a file", ErrCorrupt, o.code)
-	}
-	if m.next >= m.list.NumObjects() {
-		return fmt.Errorf("%w: part makes more than its %d objects", ErrCorrupt, m.list.NumObjects())
 	}
 	n := m.list.Object(m.next)
 	var err error

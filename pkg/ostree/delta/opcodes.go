@@ -31,15 +31,27 @@ type op struct {
 type opReader struct {
 	r     *bufio.Reader
 	count int
+	pos   int64 // of the next byte
 }
 
-func newOpReader(p *partData) *opReader {
-	return &opReader{r: bufio.NewReaderSize(io.NewSectionReader(p.ops, 0, p.ops.Size()), 4096)}
+func newOpReader(ops *io.SectionReader) *opReader {
+	return &opReader{r: bufio.NewReaderSize(io.NewSectionReader(ops, 0, ops.Size()), 4096)}
+}
+
+// reset goes on with other operations.
+func (o *opReader) reset(ops *io.SectionReader) { o.r.Reset(ops); o.count, o.pos = 0, 0 }
+
+func (o *opReader) readByte() (byte, error) {
+	b, err := o.r.ReadByte()
+	if err == nil {
+		o.pos++
+	}
+	return b, err
 }
 
 // next gives io.EOF after the last operation.
 func (o *opReader) next(metadata bool) (op, error) {
-	code, err := o.r.ReadByte()
+	code, err := o.readByte()
 	if err != nil {
 		return op{}, err
 	}
@@ -74,7 +86,7 @@ func (o *opReader) next(metadata bool) (op, error) {
 func (o *opReader) operand() (uint64, error) {
 	var n uint64
 	for shift := 0; shift < 64; shift += 7 {
-		b, err := o.r.ReadByte()
+		b, err := o.readByte()
 		if errors.Is(err, io.EOF) {
 			return 0, fmt.Errorf("%w: operand is cut off", ErrCorrupt)
 		}

@@ -30,6 +30,21 @@ type partData struct {
 	xattrs []gvariant.Value // each a(ayay)
 	data   *io.SectionReader
 	ops    *io.SectionReader
+
+	raw io.ReaderAt // the part, in which data begin at at
+	at  int64
+}
+
+func (p *partData) inMemory() bool {
+	s, ok := p.raw.(*partSpool)
+	return ok && s.inMemory()
+}
+
+// release tells that data before off are not read again.
+func (p *partData) release(off int64) {
+	if s, ok := p.raw.(*partSpool); ok {
+		s.release(p.at + min(off, p.data.Size()))
+	}
 }
 
 // openPart finds the members of a part of the given size. Only the tables, which
@@ -75,6 +90,7 @@ func openPart(r io.ReaderAt, size int64) (*partData, error) {
 		modes: tables[:ends[0]], xattrs: attrs.Children(),
 		data: io.NewSectionReader(r, ends[1], ends[2]-ends[1]),
 		ops:  io.NewSectionReader(r, ends[2], size-3*w-ends[2]),
+		raw:  r, at: ends[1],
 	}, nil
 }
 

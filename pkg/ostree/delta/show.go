@@ -74,7 +74,7 @@ func countOps(p *Part, data *partData) (c OpCounts, err error) {
 		opSplice: &c.Splice, opOpen: &c.Open, opWrite: &c.Write, opSetSource: &c.SetSource,
 		opUnsetSource: &c.UnsetSource, opClose: &c.Close, opPatch: &c.Patch,
 	}
-	ops, next := newOpReader(data), 0
+	ops, next := newOpReader(data.ops), 0
 	for {
 		meta := next < p.NumObjects() && p.Object(next).Type.IsMeta()
 		o, err := ops.next(meta)

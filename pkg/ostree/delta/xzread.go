@@ -9,6 +9,8 @@ import (
 	"fmt"
 	"hash/crc32"
 	"io"
+
+	"github.com/hostctl/hostctl/internal/sys"
 )
 
 const (
@@ -25,7 +27,7 @@ const (
 
 // xzReader unpacks xz streams whose blocks have no other filter than LZMA2, as all
 // writers of deltas make them. Their checks are passed over: the SHA-256 of the
-// whole file is compared before anything is done with the result.
+// whole file is compared before anything is done with the result. Close it at the end.
 type xzReader struct {
 	lzma
 	in    [maxChunk + rangeSlack]byte
@@ -61,13 +63,30 @@ func (z *xzReader) unpack(w io.Writer, br *bufio.Reader, limit int64) error {
 		}
 		size := int(min(dict, (limit+minRing)&^(minRing-1)))
 		if len(z.ring) < size {
-			z.ring = nil // so that both are never there
-			z.ring = make([]byte, size)
+			if err := z.grow(size); err != nil {
+				return err
+			}
 		}
 		if err := z.block(w, br, check); err != nil {
 			return err
 		}
 	}
+}
+
+// grow replaces the ring. Both are never there.
+func (z *xzReader) grow(size int) (err error) {
+	if err := z.close(); err != nil {
+		return err
+	}
+	z.ring, err = sys.Memory(size)
+	return err
+}
+
+// close gives the ring back.
+func (z *xzReader) close() error {
+	ring := z.ring
+	z.ring = nil
+	return sys.FreeMemory(ring)
 }
 
 // blockHeader reads the header of a block and gives the size of its dictionary; no

@@ -69,6 +69,7 @@ func unpackXz(z *xzReader, packed []byte) ([]byte, error) {
 func TestXzReader(t *testing.T) {
 	t.Parallel()
 	var z xzReader // one for all: what a stream leaves must not disturb the next
+	defer z.close()
 	for name, data := range xzSamples() {
 		for _, options := range []string{
 			"-6", "-0", "-9", "--check=none", "--check=sha256", "--block-size=100000",
@@ -91,6 +92,7 @@ func TestXzReaderDamage(t *testing.T) {
 	t.Parallel()
 	packed := packXz(t, xzSamples()["mixed"][:200_000])
 	var z xzReader
+	defer z.close()
 	for n := 0; n < len(packed)-40; n += 97 {
 		if _, err := unpackXz(&z, packed[:n]); err == nil {
 			t.Fatalf("cut after %d bytes: no error", n)
@@ -114,6 +116,7 @@ func FuzzXzReader(f *testing.F) {
 		defer testutil.Bounded(t)()
 		const most = 1 << 20
 		var z xzReader
+		defer z.close()
 		var out bytes.Buffer
 		got := z.unpack(&capped{&out, most}, bufio.NewReader(bytes.NewReader(packed)), most)
 		if got != nil {
