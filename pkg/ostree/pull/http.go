@@ -107,10 +107,10 @@ func (n *Network) setDefaults() {
 	if n.ConnectTimeout <= 0 {
 		n.ConnectTimeout = 30 * time.Second
 	}
-	if n.LowSpeedBytes <= 0 {
+	if n.LowSpeedBytes == 0 {
 		n.LowSpeedBytes = 1000
 	}
-	if n.LowSpeedTime <= 0 {
+	if n.LowSpeedTime == 0 {
 		n.LowSpeedTime = 30 * time.Second
 	}
 	if n.UserAgent == "" {

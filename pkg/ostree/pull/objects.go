@@ -24,7 +24,7 @@ func OpenObjects(ctx context.Context, repo *ostree.Repo, r Remote, n Network, lo
 	if log == nil {
 		log = slog.New(slog.DiscardHandler)
 	}
-	o := httpOptions{net: n, meter: newMeter(nil, 0), log: log}
+	o := httpOptions{net: n.or(r.network), meter: newMeter(nil, 0), log: log}
 	if r.Name != "" {
 		var err error
 		if o.cookies, err = Cookies(repo, r.Name); err != nil {

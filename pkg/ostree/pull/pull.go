@@ -136,7 +136,8 @@ type Request struct {
 	Logger          *slog.Logger  // nil: discard
 }
 
-// Network tunes transfers. The zero value has the defaults.
+// Network tunes transfers. The zero value takes what the remote's configuration
+// says, and the defaults for the rest.
 type Network struct {
 	Outstanding int // requests at a time; 0: 8
 	Retries     int // per file, after the first try; 0: 5; negative: none
@@ -146,7 +147,7 @@ type Network struct {
 	RetryDelay          time.Duration // before the third retry, doubled for each further one; 0: 100 ms
 	ConnectTimeout      time.Duration // 0: 30 s
 	LowSpeedBytes       int64         // bytes per second that count as stalled …
-	LowSpeedTime        time.Duration // … when a transfer is slower for so long; 0 and 0: 1000 B/s for 30 s
+	LowSpeedTime        time.Duration // … when a transfer is slower for so long; 0 and 0: 1000 B/s for 30 s; either negative: never
 	UserAgent           string        // "": hostctl and its version
 	AppendUserAgent     string        // follows the user agent after a space
 	Header              map[string]string
@@ -243,6 +244,7 @@ type puller struct {
 }
 
 func newPuller(repo *ostree.Repo, remote Remote, req Request) (*puller, error) {
+	req.Network = req.Network.or(remote.network)
 	p := &puller{repo: repo, remote: remote, req: req, log: req.Logger, meter: newMeter(req.Progress, req.UpdateFrequency)}
 	if p.log == nil {
 		p.log = slog.New(slog.DiscardHandler)

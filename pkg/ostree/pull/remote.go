@@ -37,6 +37,7 @@ type Remote struct {
 	UnconfiguredState string // text telling what the administrator must do first
 	CustomBackend     string // name of a program that pulls instead: nothing works here
 
+	network Network // what the configuration says of transfers
 	options map[string]string
 }
 
@@ -140,6 +141,7 @@ func parseRemote(chain []*keyfile.File, name string) (Remote, error) {
 		UnconfiguredState: c.str("unconfigured-state"),
 		CustomBackend:     c.str("custom-backend"),
 		options:           c.all(),
+		network:           c.network(),
 	}
 	return r, c.err
 }

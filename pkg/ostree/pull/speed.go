@@ -23,9 +23,24 @@ type speed struct {
 	stalled *atomic.Bool
 }
 
+// watched tells whether slow transfers are ended at all.
+func (n Network) watched() bool { return n.LowSpeedBytes >= 0 && n.LowSpeedTime >= 0 }
+
+// headerTimeout is how long a server may take to answer, 0 for ever.
+func (n Network) headerTimeout() time.Duration {
+	if !n.watched() {
+		return 0
+	}
+	return max(n.LowSpeedTime, n.ConnectTimeout)
+}
+
 func (s *speed) start(n Network, cancel context.CancelCauseFunc) {
 	s.stop()
 	stalled := new(atomic.Bool)
+	if !n.watched() {
+		*s = speed{stalled: stalled}
+		return
+	}
 	*s = speed{limit: n.LowSpeedBytes, window: n.LowSpeedTime, stalled: stalled}
 	s.timer = time.AfterFunc(s.window, func() {
 		stalled.Store(true)
@@ -42,12 +57,18 @@ func (s *speed) stop() {
 
 // before arms the timer that ends a read without any data.
 func (s *speed) before() {
+	if s.timer == nil {
+		return
+	}
 	s.began = time.Now()
 	s.timer.Reset(s.window)
 }
 
 // after judges the average over each window.
 func (s *speed) after(n int) error {
+	if s.timer == nil {
+		return nil
+	}
 	s.timer.Stop()
 	s.waited += time.Since(s.began)
 	s.got += int64(n)

@@ -27,7 +27,7 @@ func newTransport(r Remote, n Network) (http.RoundTripper, error) {
 		Proxy:                 http.ProxyFromEnvironment,
 		DialContext:           dialer.DialContext,
 		TLSHandshakeTimeout:   n.ConnectTimeout,
-		ResponseHeaderTimeout: max(n.LowSpeedTime, n.ConnectTimeout),
+		ResponseHeaderTimeout: n.headerTimeout(),
 		IdleConnTimeout:       30 * time.Second,
 		MaxIdleConns:          4 * n.Outstanding,
 		MaxIdleConnsPerHost:   n.Outstanding,

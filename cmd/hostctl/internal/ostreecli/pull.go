@@ -36,10 +36,18 @@ type pullOptions struct {
 	checkFrom                    text
 	noBindings                   bool
 	userAgent                    string
+	noRetryNetwork               bool
+	lowSpeed, lowTime, requests  int
+}
+
+// unsetPull has every number as not given.
+func unsetPull() pullOptions {
+	return pullOptions{retries: -1, lowSpeed: -1, lowTime: -1, requests: -1}
 }
 
 func pullVerb() *verb {
-	o := &pullOptions{retries: -1}
+	options := unsetPull()
+	o := &options
 	return &verb{
 		name: "pull", args: "REMOTE [BRANCH...]", summary: "Download data from remote repository",
 		opts: []option{
@@ -49,6 +57,7 @@ func pullVerb() *verb {
 			{long: "per-object-fsync", dst: &o.objectFsync, help: "Perform writes in such a way that avoids stalling concurrent processes"},
 			{long: "disable-static-deltas", dst: &o.noDeltas, help: "Do not use static deltas"},
 			{long: "require-static-deltas", dst: &o.requireDeltas, help: "Require static deltas"},
+			{long: "disable-retry-on-network-errors", dst: &o.noRetryNetwork, help: "Do not retry when a connection fails, only when the server answers that it cannot serve now"},
 			{long: "mirror", dst: &o.mirror, help: "Write refs suitable for a mirror and fetches all refs if none provided"},
 			{long: "subpath", dst: &o.subpaths, help: "Only pull the provided subpath(s)"},
 			{long: "untrusted", dst: &o.untrusted, help: "Verify checksums of local sources (always enabled for HTTP pulls)"},
@@ -60,6 +69,9 @@ func pullVerb() *verb {
 			{long: "http-header", arg: "NAME=VALUE", dst: &o.headers, help: "Add NAME=VALUE as HTTP header to all requests"},
 			{long: "update-frequency", arg: "FREQUENCY", dst: &o.frequency, help: "Sets the update frequency, in milliseconds (0=1000ms) (default: 0)"},
 			{long: "network-retries", arg: "N", dst: &o.retries, help: "Specifies how many times each download should be retried upon error (default: 5)"},
+			{long: "low-speed-limit-bytes", arg: "N", dst: &o.lowSpeed, help: "Give a transfer up that is slower than N bytes per second, 0 for none (default: 1000)"},
+			{long: "low-speed-time-seconds", arg: "N", dst: &o.lowTime, help: "... for N seconds, 0 for ever (default: 30)"},
+			{long: "max-outstanding-fetcher-requests", arg: "N", dst: &o.requests, help: "Have at most N requests under way (default: 8)"},
 			{long: "localcache-repo", short: 'L', arg: "REPO", dst: &o.caches, help: "Add REPO as local cache source for objects during this pull"},
 			{long: "timestamp-check", short: 'T', dst: &o.checkTime, help: "Require fetched commits to have newer timestamps"},
 			{long: "timestamp-check-from-rev", dst: &o.checkFrom, help: "Require fetched commits to have newer timestamps than given rev"},
@@ -140,14 +152,11 @@ func (o *pullOptions) request(c *call, refs []string) (pull.Request, error) {
 		Untrusted: o.untrusted, Trusted: o.trusted && !o.untrusted, BareUserOnlyFiles: o.userOnly,
 		NoDeltas: o.noDeltas, RequireDeltas: o.requireDeltas, DryRun: o.dryRun,
 		UpdateFrequency: time.Duration(o.frequency) * time.Millisecond,
-		Network:         pull.Network{Retries: o.retries, UserAgent: userAgent, AppendUserAgent: o.userAgent},
 		Logger:          c.logger(), Progress: c.progress(),
 	}
-	switch {
-	case o.retries < 0:
-		req.Network.Retries = 0 // the library's own number
-	case o.retries == 0:
-		req.Network.Retries = -1
+	var err error
+	if req.Network, err = o.network(); err != nil {
+		return req, err
 	}
 	for _, kv := range o.headers {
 		name, value, ok := strings.Cut(kv, "=")
@@ -174,6 +183,30 @@ func (o *pullOptions) request(c *call, refs []string) (pull.Request, error) {
 		req.LocalCaches = append(req.LocalCaches, r)
 	}
 	return req, nil
+}
+
+// network gives the options that tune transfers. A negative number counts as not
+// given: the remote's configuration decides, or else the library.
+func (o *pullOptions) network() (pull.Network, error) {
+	n := pull.Network{UserAgent: userAgent, AppendUserAgent: o.userAgent, FailOnNetworkErrors: o.noRetryNetwork,
+		Retries: orOff(o.retries), LowSpeedBytes: int64(orOff(o.lowSpeed)), LowSpeedTime: time.Duration(orOff(o.lowTime)) * time.Second,
+		Outstanding: max(o.requests, 0)}
+	if o.requests == 0 || o.requests > pull.MaxOutstanding {
+		return n, failf("--max-outstanding-fetcher-requests=%d is not within 1 and %d", o.requests, pull.MaxOutstanding)
+	}
+	return n, nil
+}
+
+// orOff writes a number of the command line as pull.Network has it, where 0 is the
+// default and a negative number means none.
+func orOff(given int) int {
+	switch {
+	case given < 0:
+		return 0
+	case given == 0:
+		return -1
+	}
+	return given
 }
 
 // addCache sets where verified summaries are kept; done closes it.

@@ -20,7 +20,7 @@ type pullLocalOptions struct {
 }
 
 func pullLocalVerb() *verb {
-	o := &pullLocalOptions{}
+	o := &pullLocalOptions{pull: unsetPull()}
 	p := &o.pull
 	return &verb{
 		name: "pull-local", args: "SRC_REPO [REFS...]", summary: "Copy data from SRC_REPO",

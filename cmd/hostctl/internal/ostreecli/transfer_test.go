@@ -11,6 +11,7 @@ import (
 	"strconv"
 	"strings"
 	"testing"
+	"time"
 )
 
 // withRepo makes the archive "src" with two commits of main, and the empty "repo".
@@ -32,7 +33,7 @@ func TestHelpOfTransferVerbs(t *testing.T) {
 	real, ours := sides(t, func(*side) {})
 	var steps []step
 	for _, v := range []string{
-		"pull", "pull-local", "remote", "remote add", "remote delete", "remote list", "remote show-url", "remote refs", "remote summary",
+		"pull-local", "remote", "remote add", "remote delete", "remote list", "remote show-url", "remote refs", "remote summary",
 		"remote gpg-import", "remote gpg-list-keys", "remote add-cookie", "remote delete-cookie", "remote list-cookies", "summary", "gpg-sign",
 		"static-delta", "static-delta list", "static-delta show", "static-delta delete", "static-delta indexes", "static-delta reindex",
 		"find-remotes", "create-usb",
@@ -208,6 +209,63 @@ func TestPullsOverHTTP(t *testing.T) {
 		{args: "--repo=bare-user log origin:main"},
 		{args: "--repo=bare-user fsck -q"},
 	})
+}
+
+// TestLowSpeed pulls from a server that sends a byte at a time.
+func TestLowSpeed(t *testing.T) {
+	t.Parallel()
+	_, ours := sides(t, func(s *side) {
+		withRepo(t)(s)
+		s.must(t, "--repo=src", "summary", "-u")
+	})
+	files := http.FileServer(http.Dir(ours.dir))
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if !strings.HasSuffix(r.URL.Path, ".filez") {
+			files.ServeHTTP(w, r)
+			return
+		}
+		data, err := os.ReadFile(filepath.Join(ours.dir, filepath.FromSlash(r.URL.Path)))
+		if err != nil {
+			t.Error(err)
+		}
+		w.Header().Set("Content-Length", strconv.Itoa(len(data)))
+		for i := range data {
+			_, _ = w.Write(data[i : i+1])
+			_ = http.NewResponseController(w).Flush()
+			select {
+			case <-time.After(20 * time.Millisecond): // 50 bytes a second at most
+			case <-r.Context().Done():
+				return
+			}
+		}
+	}))
+	t.Cleanup(server.Close)
+	ours.must(t, "--repo=repo", "remote", "add", "--no-sign-verify", "origin", server.URL+"/src")
+	pull := func(args ...string) output {
+		return ours.run(t, append([]string{"--repo=repo", "pull", "--network-retries=0", "--disable-static-deltas"}, args...)...)
+	}
+	const stalled = "too slow"
+	o := pull("--low-speed-limit-bytes=1000", "--low-speed-time-seconds=1", "origin", "main")
+	if o.Code == 0 || !strings.Contains(o.Err, stalled) {
+		t.Errorf("with options: %+v", o)
+	}
+	ours.must(t, "--repo=repo", "config", "--group=remote \"origin\"", "set", "low-speed-time-seconds", "1")
+	if o := pull("origin", "main"); o.Code == 0 || !strings.Contains(o.Err, stalled) {
+		t.Errorf("with a key: %+v", o)
+	}
+	ours.must(t, "--repo=repo", "config", "--group=remote \"origin\"", "set", "low-speed-limit-bytes", "0")
+	if o := pull("--max-outstanding-fetcher-requests=1", "--disable-retry-on-network-errors", "origin", "main"); o.Code != 0 {
+		t.Errorf("without a limit: %+v", o)
+	}
+	for _, n := range []string{"0", "65", "x"} {
+		if o := pull("--max-outstanding-fetcher-requests="+n, "origin", "main"); o.Code != 1 || !strings.Contains(o.Err, n) {
+			t.Errorf("%s requests: %+v", n, o)
+		}
+	}
+	ours.must(t, "--repo=repo", "config", "--group=remote \"origin\"", "set", "low-speed-limit-bytes", "x")
+	if o := pull("origin", "main"); o.Code == 0 || !strings.Contains(o.Err, "low-speed-limit-bytes") {
+		t.Errorf("bad key: %+v", o)
+	}
 }
 
 func TestFindAndUSB(t *testing.T) {
