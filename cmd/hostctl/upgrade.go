@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 
 	"github.com/spf13/cobra"
 
@@ -132,6 +133,7 @@ func (a *app) check(ctx context.Context, f upgradeFlags) error {
 		a.printWarnings(res.Warnings)
 		a.Line("An update is available.")
 		a.printTarget(res)
+		a.printDownload(res.Download)
 		a.printPackages(res.Packages)
 		return nil
 	})
@@ -220,6 +222,14 @@ func (a *app) printTarget(res upgrade.Result) {
 	if res.New.EndOfLifeRebase != "" {
 		a.Line("The branch goes on as %s: run \"hostctl rebase %[1]s\"", res.New.EndOfLifeRebase)
 	}
+}
+
+func (a *app) printDownload(d *upgrade.Download) {
+	if d == nil {
+		a.Line("Download size: not known in advance")
+		return
+	}
+	a.Line("Download size: %s (%d objects)", ui.Bytes(int64(min(d.Bytes, math.MaxInt64))), d.Objects)
 }
 
 func (a *app) printResult(res upgrade.Result) {

@@ -91,6 +91,9 @@ type Result struct {
 	Warnings []string `json:"warnings,omitempty"`
 	// Packages is nil where a commit lacks a package list.
 	Packages *pkglist.Diff `json:"packages,omitempty"`
+	// Download is what Upgrade would receive, from Check only; nil where nothing tells
+	// it in advance: neither the commit (ostree.sizes) nor a static delta.
+	Download *Download `json:"download,omitempty"`
 
 	Staged     bool               `json:"staged,omitempty"`
 	Deployment *deploy.Deployment `json:"deployment,omitempty"`
@@ -100,6 +103,12 @@ type Result struct {
 	Disk    *deploy.DiskSpace     `json:"disk,omitempty"`
 	Pull    PullStats             `json:"pull"`
 	Cleanup *deploy.CleanupResult `json:"cleanup,omitempty"`
+}
+
+// Download is what is still to be received for a commit.
+type Download struct {
+	Objects int    `json:"objects"` // or parts of static deltas
+	Bytes   uint64 `json:"bytes"`   // as transferred
 }
 
 // PullStats count what was received.

@@ -45,11 +45,35 @@ func Check(ctx context.Context, s *deploy.Sysroot, o Options) (Result, error) {
 	if err == nil {
 		err = j.compare(commit)
 	}
+	if err == nil && !j.refuse(commit) && !j.res.Unchanged {
+		err = j.measure(ctx, commit)
+	}
 	if err != nil {
 		return j.res, fmt.Errorf("check for an upgrade: %w", err)
 	}
-	j.refuse(commit)
 	return j.res, nil
+}
+
+// measure fills in what the pull of commit would receive, where that can be known.
+func (j *job) measure(ctx context.Context, commit ostree.Checksum) error {
+	if j.remote == "" {
+		return nil
+	}
+	before := j.res.Pull
+	res, err := j.receive(ctx, pull.Request{Refs: []string{j.ref + "@" + commit.String()}, DryRun: true})
+	j.res.Pull = before
+	switch {
+	case ctx.Err() != nil:
+		return context.Cause(ctx)
+	case err != nil:
+		// The answer to the question is known; this is an extra.
+		if j.o.Logger != nil {
+			j.o.Logger.Warn("the size of the download is not known", "error", err)
+		}
+	case res.Transfer.Known:
+		j.res.Download = &Download{Objects: res.Transfer.Objects, Bytes: res.Transfer.Bytes}
+	}
+	return nil
 }
 
 // Upgrade moves to the newest commit of the ref that the host follows. Where the
@@ -218,17 +242,29 @@ func pickStateroot(st deploy.State, want string) (string, error) {
 // pull fetches what req says from the remote of the ref and returns the commit.
 // A ref without a remote is in the repository already.
 func (j *job) pull(ctx context.Context, req pull.Request) (ostree.Checksum, error) {
-	repo := j.s.Repo()
 	if j.remote == "" {
 		return j.resolve(req)
 	}
-	remote, err := pull.LoadRemote(repo, j.remote)
+	res, err := j.receive(ctx, req)
 	if err != nil {
 		return ostree.Checksum{}, err
 	}
+	if c, ok := res.Refs[j.remote+":"+j.ref]; ok {
+		return c, nil
+	}
+	return j.s.Repo().ReadRef(j.remote + ":" + j.ref)
+}
+
+// receive does the part of pull that needs the remote.
+func (j *job) receive(ctx context.Context, req pull.Request) (pull.Result, error) {
+	repo := j.s.Repo()
+	remote, err := pull.LoadRemote(repo, j.remote)
+	if err != nil {
+		return pull.Result{}, err
+	}
 	trust, err := pull.LoadTrust(repo, remote, j.o.Trust)
 	if err != nil {
-		return ostree.Checksum{}, err
+		return pull.Result{}, err
 	}
 	trust.Apply(&remote, &req)
 	req.Network = j.o.Network
@@ -245,12 +281,9 @@ func (j *job) pull(ctx context.Context, req pull.Request) (ostree.Checksum, erro
 	res, err := pull.Pull(ctx, repo, remote, req)
 	j.res.Pull.add(res)
 	if err != nil {
-		return ostree.Checksum{}, hint(oneLine(err), time.Now(), j.from.Time)
+		err = hint(oneLine(err), time.Now(), j.from.Time)
 	}
-	if c, ok := res.Refs[j.remote+":"+j.ref]; ok {
-		return c, nil
-	}
-	return repo.ReadRef(j.remote + ":" + j.ref)
+	return res, err
 }
 
 // resolve is pull for what is in the repository already.

@@ -22,6 +22,7 @@ import (
 	"github.com/hostctl/hostctl/pkg/bootloader/bls"
 	"github.com/hostctl/hostctl/pkg/deploy"
 	"github.com/hostctl/hostctl/pkg/ostree"
+	"github.com/hostctl/hostctl/pkg/ostree/delta"
 	"github.com/hostctl/hostctl/pkg/ostree/gvariant"
 	"github.com/hostctl/hostctl/pkg/ostree/pull"
 	"github.com/hostctl/hostctl/pkg/rpmcompose/pkglist"
@@ -35,6 +36,7 @@ type server struct {
 	url  string
 	// without is the base name of a file that commits lack.
 	without string
+	sizes   bool // commits tell the sizes of their objects
 }
 
 func newServer(t testing.TB) *server {
@@ -84,7 +86,7 @@ func (s *server) commit(branch, v string, at uint64, packages ...string) ostree.
 	var sum ostree.Checksum
 	_, err := s.repo.Update(s.t.Context(), func(ctx context.Context, x *ostree.Txn) error {
 		m := ostree.NewMTree()
-		if err := x.WriteDir(ctx, dir, m, ostree.CommitOptions{CanonicalPermissions: true, SkipXattrs: true}); err != nil {
+		if err := x.WriteDir(ctx, dir, m, ostree.CommitOptions{CanonicalPermissions: true, SkipXattrs: true, GenerateSizes: s.sizes}); err != nil {
 			return err
 		}
 		root, meta, err := x.WriteTree(ctx, m)
@@ -168,12 +170,12 @@ func TestUpgrade(t *testing.T) {
 	h := newHost(t, srv)
 
 	res, err := Check(t.Context(), h.s, Options{})
-	if err != nil || !res.Unchanged || !res.Packages.Empty() {
+	if err != nil || !res.Unchanged || !res.Packages.Empty() || res.Download != nil {
 		t.Fatalf("%v %+v", err, res)
 	}
 	c2 := srv.commit(ref, "2", 2, "a 0 2 1", "b 0 9 1", "fresh 0 1 1")
 	res, err = Check(t.Context(), h.s, Options{})
-	if err != nil || res.Unchanged || res.New.Checksum != c2 || res.New.Version != "2" || res.Current.Checksum != c1 || res.Pull.Content != 0 {
+	if err != nil || res.Unchanged || res.New.Checksum != c2 || res.New.Version != "2" || res.Current.Checksum != c1 || res.Pull.Content != 0 || res.Download != nil {
 		t.Fatalf("%v %+v", err, res)
 	}
 	want := pkglist.Diff{
@@ -201,6 +203,54 @@ func TestUpgrade(t *testing.T) {
 	}
 	if res, err = Upgrade(t.Context(), h.s, Options{}); err != nil || !res.Unchanged || res.Deployment != nil {
 		t.Fatalf("%v %+v", err, res)
+	}
+	h.fsck()
+}
+
+// TestCheckTellsDownload compares what a check foretells with what the upgrade
+// then receives: by objects, and by a static delta.
+func TestCheckTellsDownload(t *testing.T) {
+	t.Parallel()
+	srv := newServer(t)
+	srv.sizes = true
+	c1 := srv.commit(ref, "1", 1)
+	h := newHost(t, srv)
+	srv.commit(ref, "2", 2)
+	res, err := Check(t.Context(), h.s, Options{})
+	testutil.Must(t, err)
+	told := res.Download
+	if told == nil || told.Objects == 0 {
+		t.Fatalf("%+v", res)
+	}
+	onlyCheck := res.Pull.Bytes // the commit, which the upgrade finds here
+	if res, err = Upgrade(t.Context(), h.s, Options{}); err != nil {
+		t.Fatal(err)
+	}
+	// Beside the objects there are the file of the ref and error pages.
+	if got := res.Pull.Metadata + res.Pull.Content; onlyCheck == 0 || uint64(res.Pull.Bytes) < told.Bytes || uint64(res.Pull.Bytes) > told.Bytes+200 || got < told.Objects {
+		t.Errorf("foretold %+v, got %+v", *told, res.Pull)
+	}
+	c3 := srv.commit(ref, "3", 3)
+	made, err := delta.Generate(t.Context(), srv.repo, delta.GenerateOptions{From: res.New.Checksum, To: c3})
+	testutil.Must(t, err)
+	testutil.Must(t, srv.repo.WriteSummary(t.Context(), ostree.SummaryOptions{}))
+	if res, err = Check(t.Context(), h.s, Options{}); err != nil || res.Download == nil {
+		t.Fatalf("%v %+v", err, res)
+	}
+	if want := (Download{Objects: len(made.Delta.Parts), Bytes: made.Delta.Parts[0].Size}); *res.Download != want {
+		t.Errorf("%+v, want %+v", *res.Download, want)
+	}
+	if st, err := h.s.Load(t.Context()); err != nil || len(st.Deployments) != 2 || st.Deployments[1].Checksum != c1 {
+		t.Errorf("%v %+v", err, st.Deployments)
+	}
+	h.fsckPartial(c3)
+}
+
+// fsckPartial is fsck where commit has been looked at, not pulled.
+func (h *host) fsckPartial(commit ostree.Checksum) {
+	h.t.Helper()
+	if partial, err := h.s.Repo().CommitPartial(commit); err != nil || !partial {
+		h.t.Errorf("commit %s: partial %v, %v", commit, partial, err)
 	}
 	h.fsck()
 }

@@ -60,11 +60,10 @@ func (h *history) commit(ctx context.Context, w want) (ostree.Commit, error) {
 		return c, err
 	}
 	h.commits[w.commit] = c
-	if h.p.req.DryRun {
-		return c, nil
-	}
-	if err := h.p.keep(ctx, a); err != nil {
-		return c, err
+	if !h.p.req.DryRun {
+		if err := h.p.keep(ctx, a); err != nil {
+			return c, err
+		}
 	}
 	h.list = append(h.list, a.admitted)
 	return c, nil

@@ -167,6 +167,9 @@ func TestDeltaDryRun(t *testing.T) {
 	if res.Delta.Parts != 1 || res.Delta.Size == 0 || res.Delta.UncompressedSize == 0 || res.DeltaParts != 0 || len(res.Refs) != 0 {
 		t.Errorf("dry run: %+v", res)
 	}
+	if want := (Transfer{Known: true, Objects: 1, Bytes: res.Delta.Size}); res.Transfer != want {
+		t.Errorf("transfer %+v, want %+v", res.Transfer, want)
+	}
 	if got, _ := dst.Resolve("o:" + ref); got != d.first {
 		t.Error("the dry run moved the ref")
 	}

@@ -114,7 +114,8 @@ type Request struct {
 	NoDeltas bool
 	// RequireDeltas is an error wrapping ErrNoDelta where no delta fits.
 	RequireDeltas bool
-	// DryRun stops when it is known what the deltas cost; see Result.Delta.
+	// DryRun stores nothing and stops when it is known what the pull would cost; see
+	// Result.Delta and Result.Transfer.
 	DryRun bool
 
 	// LocalCaches are repositories whose objects spare a request.
@@ -171,7 +172,17 @@ type Result struct {
 	Requests         int   // HTTP requests sent
 	Local            bool  // the remote is a directory
 	Delta            DeltaPlan
+	Transfer         Transfer
 	Duration         time.Duration
+}
+
+// Transfer is what a pull had still to receive when it began, beside the commits.
+type Transfer struct {
+	// Known is false where a commit neither lists the sizes of its objects nor has
+	// a static delta: the numbers are then those of the other commits.
+	Known   bool
+	Objects int    // objects, parts of deltas and files beside those
+	Bytes   uint64 // as transferred
 }
 
 // DeltaPlan sums up the static deltas of a pull.
@@ -241,6 +252,7 @@ type puller struct {
 	sum    *summary // nil: the remote has none, or it is not needed
 	config *remoteConfig
 	deltas deltas
+	plan   Transfer
 }
 
 func newPuller(repo *ostree.Repo, remote Remote, req Request) (*puller, error) {
@@ -363,10 +375,10 @@ func (p *puller) run(ctx context.Context) error {
 // receive gets the commits and their trees.
 func (p *puller) receive(ctx context.Context, wants []want) ([]admitted, error) {
 	commits, err := p.admitAll(ctx, wants)
-	if err != nil || p.req.CommitMetadataOnly || p.req.DryRun {
+	if err != nil || p.req.CommitMetadataOnly {
 		return nil, err
 	}
-	if err := p.planTransfer(commits); err != nil {
+	if err := p.planTransfer(commits); err != nil || p.req.DryRun {
 		return nil, err
 	}
 	w := newWalk(p)
@@ -443,7 +455,7 @@ func (p *puller) refspec(ref string) string {
 }
 
 func (p *puller) result() Result {
-	r := Result{Refs: p.refSet, Local: p.local != nil, Delta: p.deltas.plan}
+	r := Result{Refs: p.refSet, Local: p.local != nil, Delta: p.deltas.plan, Transfer: p.plan}
 	if p.batch != nil {
 		r.Stats = p.batch.stats()
 	}

@@ -4,34 +4,43 @@ package pull
 
 import "github.com/hostctl/hostctl/pkg/ostree"
 
-// planTransfer tells the meter what is to come: the parts and fallbacks of the
+// planTransfer tells what is to come, the meter too: the parts and fallbacks of the
 // deltas, and for commits that list the sizes of their objects those that are
 // missing. Without either the totals grow during the walk.
 func (p *puller) planTransfer(commits []admitted) error {
-	objects, size := 0, uint64(0)
+	plan := Transfer{Known: len(p.req.Subpaths) == 0}
 	for _, c := range commits {
 		if c.complete || p.hasDelta(c.name) || len(p.req.Subpaths) > 0 {
 			continue
 		}
-		for _, s := range c.sizes() {
+		sizes := c.sizes()
+		plan.Known = plan.Known && len(sizes) > 0
+		for _, s := range sizes {
 			has, err := p.repo.Has(s.Object)
 			if err != nil {
 				return err
 			}
 			if !has {
-				objects++
-				size += s.Archived
+				plan.Objects++
+				plan.Bytes = addBytes(plan.Bytes, s.Archived)
 			}
 		}
 	}
-	if plan := p.deltas.plan; len(p.deltas.use) > 0 {
-		objects += plan.Parts - plan.HaveParts + plan.Fallbacks - plan.HaveFallbacks
-		size += plan.Size - plan.HaveSize
+	if d := p.deltas.plan; len(p.deltas.use) > 0 {
+		plan.Objects += d.Parts - d.HaveParts + d.Fallbacks - d.HaveFallbacks
+		plan.Bytes = addBytes(plan.Bytes, d.Size-min(d.HaveSize, d.Size))
 	}
-	if objects > 0 {
-		p.meter.plan(objects, size)
+	p.plan = plan
+	if plan.Objects > 0 {
+		p.meter.plan(plan.Objects, plan.Bytes)
 	}
 	return nil
+}
+
+// addBytes adds what a remote says, which may be anything, without an overflow.
+func addBytes(a, b uint64) uint64 {
+	const most = 1 << 62
+	return min(a, most) + min(b, most)
 }
 
 func (p *puller) hasDelta(c ostree.Checksum) bool {

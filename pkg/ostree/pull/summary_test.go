@@ -223,9 +223,11 @@ func TestProgressKnowsTheEnd(t *testing.T) {
 	testutil.Run(t, real, "init", "--repo="+src, "--mode=archive")
 	testutil.Run(t, real, "commit", "--repo="+src, "-b", ref, "--tree=dir="+tree, "--generate-sizes")
 	s := serve(t, openRepo(t, src, ostree.ModeArchive))
+	dry, err := Pull(t.Context(), newRepo(t, ostree.ModeArchive), s.remote(), Request{Refs: []string{ref}, DryRun: true})
+	testutil.Must(t, err)
 	var mu sync.Mutex
 	var events []progress.Event
-	_, err := Pull(context.Background(), newRepo(t, ostree.ModeArchive), s.remote(), Request{Refs: []string{ref}, UpdateFrequency: time.Nanosecond, Progress: func(e progress.Event) {
+	_, err = Pull(context.Background(), newRepo(t, ostree.ModeArchive), s.remote(), Request{Refs: []string{ref}, UpdateFrequency: time.Nanosecond, Progress: func(e progress.Event) {
 		mu.Lock()
 		defer mu.Unlock()
 		events = append(events, e)
@@ -234,6 +236,10 @@ func TestProgressKnowsTheEnd(t *testing.T) {
 	last := events[len(events)-1]
 	if last.Done != last.Total || last.Bytes != last.TotalBytes {
 		t.Errorf("last event: %+v", last)
+	}
+	// The commit came before, and is not in the list.
+	if dry.Content != 0 || !dry.Transfer.Known || int64(dry.Transfer.Objects) != last.Total-1 || dry.Transfer.Bytes == 0 || int64(dry.Transfer.Bytes) > last.TotalBytes {
+		t.Errorf("foretold %+v, at the end %+v", dry.Transfer, last)
 	}
 	known := 0
 	for _, e := range events {
