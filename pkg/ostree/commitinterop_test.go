@@ -4,6 +4,7 @@ package ostree
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -369,6 +370,17 @@ func TestInteropSizes(t *testing.T) {
 	}
 	if out := run(t, "ostree", repoPath(r), "show", "--print-sizes", "x"); !strings.Contains(out, fmt.Sprintf("0/%d", len(ours))) {
 		t.Error(out)
+	}
+	for most, want := range map[int]error{len(ours): nil, len(ours) - 1: ErrNotFound} {
+		got, _, err := commitWith(t, r, "y", func(ctx context.Context, tx *Txn, m *MTree) error {
+			return tx.WriteDir(ctx, testutil.OpenDir(t, src), m, CommitOptions{GenerateSizes: true, MaxSizes: most})
+		})
+		testutil.Must(t, err)
+		c, err := r.LoadCommit(got)
+		testutil.Must(t, err)
+		if _, err := c.Sizes(); !errors.Is(err, want) {
+			t.Errorf("at most %d of %d: %v", most, len(ours), err)
+		}
 	}
 }
 

@@ -41,6 +41,9 @@ type CommitOptions struct {
 	// GenerateSizes makes WriteCommit add the sizes of all objects that are written
 	// or met from now on, as ostree.sizes; it has an effect in archive mode only.
 	GenerateSizes bool
+	// MaxSizes leaves that out of a commit with more objects, for commits must not be
+	// larger than what clients accept; 0: no limit. An entry takes about 45 bytes.
+	MaxSizes int
 	// Last tells that nothing will change the tree after this source: WriteDir then
 	// stores each directory when it is complete and keeps nothing of it in memory. The
 	// commit is the same without it; a change all the same leaves objects that
@@ -169,7 +172,7 @@ func (o CommitOptions) forTxn(t *Txn) CommitOptions {
 		o.CanonicalPermissions = true
 	}
 	if o.GenerateSizes && t.r.mode == ModeArchive {
-		t.sizes.start()
+		t.sizes.start(o.MaxSizes)
 	}
 	return o
 }

@@ -4,12 +4,15 @@ package ostree
 
 import (
 	"encoding/binary"
+	"errors"
 	"fmt"
+	"io/fs"
 	"maps"
 	"slices"
 	"sync"
 	"sync/atomic"
 
+	"github.com/hostctl/hostctl/internal/fsx"
 	"github.com/hostctl/hostctl/pkg/ostree/gvariant"
 )
 
@@ -82,13 +85,16 @@ type sizeTable struct {
 	on atomic.Bool
 	mu sync.Mutex
 	m  map[ObjectName]ObjectSize
+
+	max int // CommitOptions.MaxSizes
 }
 
 // start begins recording. What was recorded for another source stays: all sources
 // of a commit count.
-func (s *sizeTable) start() {
+func (s *sizeTable) start(most int) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	s.max = most
 	if s.m == nil {
 		s.m = map[ObjectName]ObjectSize{}
 	}
@@ -106,11 +112,14 @@ func (s *sizeTable) add(n ObjectName, archived, unpacked int64) {
 	}
 }
 
-// take gives the metadata value and stops recording; false where nothing was asked for.
+// take gives the metadata value and stops recording; false where nothing was asked for
+// or there are too many.
 func (s *sizeTable) take() (gvariant.Value, bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if !s.on.Swap(false) || len(s.m) == 0 {
+	tooMany := s.max > 0 && len(s.m) > s.max
+	if !s.on.Swap(false) || len(s.m) == 0 || tooMany {
+		s.m = nil
 		return gvariant.Value{}, false
 	}
 	list := make([][]byte, 0, len(s.m))
@@ -127,17 +136,37 @@ func (t *Txn) recordStored(n ObjectName, h FileHeader, unpacked int64) error {
 	if !t.sizes.on.Load() {
 		return nil
 	}
-	d, name := t.r.objects, n.loosePath(t.r.mode)
-	if t.isStaged(n) {
-		d, name = t.stagedAt(n)
-	}
-	st, err := d.Lstat(name)
-	if err != nil {
-		return fmt.Errorf("size of object %s: %w", n, err)
-	}
 	if h.IsSymlink() {
 		unpacked = int64(len(h.Target))
 	}
-	t.sizes.add(n, st.Size, unpacked)
+	st, inArchive, err := t.storedStat(n)
+	if err != nil {
+		return fmt.Errorf("size of object %s: %w", n, err)
+	}
+	if inArchive {
+		t.sizes.add(n, st.Size, unpacked)
+	}
 	return nil
+}
+
+// storedStat looks at the file of an object, which a parent may have, of another mode.
+func (t *Txn) storedStat(n ObjectName) (st fsx.Stat, inArchive bool, err error) {
+	if t.isStaged(n) {
+		d, name := t.stagedAt(n)
+		st, err = d.Lstat(name)
+		return st, true, err
+	}
+	for r := t.r; r != nil; r = r.parent {
+		st, err = r.objects.Lstat(n.loosePath(r.mode))
+		if !errors.Is(err, fs.ErrNotExist) {
+			return st, r.mode == ModeArchive, err
+		}
+	}
+	return st, false, err
+}
+
+// recordLinked is recordStored for a file that is known to be a link of its object's
+// content; st is that of the link.
+func (t *Txn) recordLinked(c Checksum, st fsx.Stat) error {
+	return t.recordStored(ObjectName{c, TypeFile}, FileHeader{}, st.Size)
 }

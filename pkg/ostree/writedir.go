@@ -135,8 +135,7 @@ func (w *dirWriter) entry(dir *sourceDir, name, p string) error {
 		return err
 	}
 	if sum, hit := w.canonical(st); hit {
-		w.known(dir, name, sum)
-		return nil
+		return w.known(dir, name, sum, st)
 	}
 	f, err := w.look(dir.Dir, name, p, st)
 	if err != nil || f.skip {
@@ -149,8 +148,7 @@ func (w *dirWriter) entry(dir *sourceDir, name, p string) error {
 		return w.subdir(dir, name, p, f.header)
 	}
 	if !f.linked.IsZero() {
-		w.known(dir, name, f.linked)
-		return nil
+		return w.known(dir, name, f.linked, st)
 	}
 	dir.users.Add(1)
 	j := fileJob{dir: dir, name: name, path: p, st: st, header: f.header, adopt: f.same && w.dev == st.Dev && st.IsRegular()}
@@ -181,10 +179,11 @@ func (w *dirWriter) canonical(st fsx.Stat) (Checksum, bool) {
 }
 
 // known records a file that is stored already.
-func (w *dirWriter) known(dir *sourceDir, name string, sum Checksum) {
+func (w *dirWriter) known(dir *sourceDir, name string, sum Checksum, st fsx.Stat) error {
 	w.t.count.linked.Add(1)
 	*dir.slot(name) = sum
 	w.pool.count(0)
+	return w.t.recordLinked(sum, st)
 }
 
 func (w *dirWriter) subdir(dir *sourceDir, name, p string, h FileHeader) error {
