@@ -30,6 +30,11 @@ const (
 	keyLinux     = "ostree.linux"
 )
 
+// maxSizes bounds the list of the objects' sizes, about 45 bytes each: libostree
+// before 2022.1 refuses commits of more than 10 MiB, and so do pulls that are not told
+// the size by a summary.
+const maxSizes = 150_000
+
 // previous is what the last commit on the ref tells.
 type previous struct {
 	commit    ostree.Checksum // zero: there is none
@@ -198,7 +203,7 @@ func (r *run) store(ctx context.Context, txn *ostree.Txn, c composed) error {
 	var detached gvariant.Dict
 	listMetadata(plan, &meta, &detached)
 	m := ostree.NewMTree()
-	o := ostree.CommitOptions{DevIno: c.devino, Filter: canonicalRoot, Label: c.label, Last: true}
+	o := ostree.CommitOptions{DevIno: c.devino, Filter: canonicalRoot, Label: c.label, Last: true, GenerateSizes: !r.env.NoSizes, MaxSizes: maxSizes}
 	if r.env.Repo.Mode() == ostree.ModeBareUser {
 		o.DevIno = nil // there, a file's metadata is that of the object, which is another one than the cache's
 	}

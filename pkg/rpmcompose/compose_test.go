@@ -31,6 +31,7 @@ type bench struct {
 	repo *ostree.Repo
 	yum  rpmmd.Repo
 	src  Sources
+	env  Env // options beside the sources
 }
 
 const updateinfo = `<updates>
@@ -94,7 +95,9 @@ func (b *bench) compose(ref, keys string, files map[string]string) (Result, erro
 	if err != nil {
 		return Result{}, err
 	}
-	return Execute(b.t.Context(), plan, Env{Sources: b.src, Repo: b.repo, TreefileDir: dir})
+	env := b.env
+	env.Sources, env.Repo, env.TreefileDir = b.src, b.repo, dir
+	return Execute(b.t.Context(), plan, env)
 }
 
 func (b *bench) mustCompose(ref, keys string, files map[string]string) Result {
@@ -162,7 +165,7 @@ func TestTreefileKeys(t *testing.T) {
 	for name, test := range map[string]func(*testing.T, *bench){
 		"layers": testLayers, "accounts": testAccountKeys, "metadata": testMetadataKeys, "os-release": testOSReleaseAndTreefileInTheTree,
 		"content": testContentKeys, "packages": testPackageKeys, "image": testContainerImage, "extensions": testExtensions,
-		"composefs": testComposefs, "ahead": testAhead, "modes": testModes,
+		"composefs": testComposefs, "ahead": testAhead, "modes": testModes, "sizes": testSizes,
 	} {
 		t.Run(name, func(t *testing.T) { // one after the other: they share the cache
 			own := *b

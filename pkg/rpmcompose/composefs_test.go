@@ -4,13 +4,21 @@ package rpmcompose
 
 import (
 	"bytes"
+	"errors"
+	"fmt"
 	"io"
+	"net/http"
+	"net/http/httptest"
 	"strings"
+	"sync"
 	"testing"
+	"time"
 
+	"github.com/hostctl/hostctl/internal/progress"
 	"github.com/hostctl/hostctl/internal/testutil"
 	"github.com/hostctl/hostctl/pkg/deploy/prepareroot"
 	"github.com/hostctl/hostctl/pkg/ostree"
+	"github.com/hostctl/hostctl/pkg/ostree/pull"
 	"github.com/hostctl/hostctl/pkg/rpmcompose/importer/rpmtest"
 )
 
@@ -67,7 +75,8 @@ func testAhead(t *testing.T, b *bench) {
 	}
 }
 
-// testModes: a compose gives the same commit whatever the mode of the repository.
+// testModes: a compose gives the same commit whatever the mode of the repository, but
+// for the sizes that objects have in an archive.
 func testModes(t *testing.T, b *bench) {
 	var commits []ostree.Checksum
 	for _, mode := range []ostree.Mode{ostree.ModeArchive, ostree.ModeBare, ostree.ModeBareUser} {
@@ -75,10 +84,82 @@ func testModes(t *testing.T, b *bench) {
 		testutil.Must(t, err)
 		defer repo.Close()
 		own := *b
-		own.repo = repo
+		own.repo, own.env.NoSizes = repo, true
 		commits = append(commits, own.mustCompose("modes/x", "", nil).Commit)
 	}
 	if commits[0] != commits[1] || commits[0] != commits[2] {
 		t.Errorf("commits %v", commits)
+	}
+}
+
+// testSizes: a commit tells the sizes of all its objects as they are on disk, those
+// that were stored ahead or before too, and a pull then knows its end in advance.
+func testSizes(t *testing.T, b *bench) {
+	real := testutil.Tool(t, "ostree")
+	repo, err := ostree.Create(rpmtest.Dir(t, t.TempDir(), "repo"), ostree.ModeArchive, ostree.Options{DisableFsync: true})
+	testutil.Must(t, err)
+	defer repo.Close()
+	own := *b
+	own.repo = repo
+	path := repo.Dir().Path()
+	for _, ref := range []string{"sizes/a", "sizes/b"} { // for the second all objects are there
+		commit := own.mustCompose(ref, "", nil).Commit
+		c, err := repo.LoadCommit(commit)
+		testutil.Must(t, err)
+		list, err := c.Sizes()
+		testutil.Must(t, err)
+		var sum uint64
+		for _, s := range list {
+			st, err := repo.Dir().Lstat(ostree.LoosePath(s.Object))
+			if err != nil || uint64(st.Size) != s.Archived {
+				t.Errorf("%s: %+v, on disk %d (%v)", ref, s, st.Size, err)
+			}
+			sum += s.Archived
+		}
+		if n := strings.Count(testutil.Run(t, real, "ls", "--repo="+path, "-R", ref), "\n"); len(list) < n/2 {
+			t.Errorf("%s: %d entries for %d paths", ref, len(list), n)
+		}
+		out := testutil.Run(t, real, "show", "--repo="+path, "--print-sizes", ref)
+		if !strings.Contains(out, fmt.Sprintf("0/%d", len(list))) {
+			t.Errorf("%s: %d objects of %d bytes, libostree says\n%s", ref, len(list), sum, out)
+		}
+		wantForetold(t, path, ref, len(list), sum)
+	}
+	own.env.NoSizes = true
+	c, err := repo.LoadCommit(own.mustCompose("sizes/none", "", nil).Commit)
+	testutil.Must(t, err)
+	if _, err := c.Sizes(); !errors.Is(err, ostree.ErrNotFound) {
+		t.Errorf("without sizes: %v", err)
+	}
+	if p := (&Plan{InputHash: "x"}); own.env.inputHash(p) == b.env.inputHash(p) {
+		t.Error("leaving the sizes out is no change")
+	}
+}
+
+// wantForetold pulls ref and compares the totals of every progress event with objects
+// and bytes; the commit itself comes before them.
+func wantForetold(t *testing.T, path, ref string, objects int, bytes uint64) {
+	t.Helper()
+	server := httptest.NewServer(http.FileServer(http.Dir(path)))
+	defer server.Close()
+	dst, err := ostree.Create(rpmtest.Dir(t, t.TempDir(), "dst"), ostree.ModeArchive, ostree.Options{DisableFsync: true})
+	testutil.Must(t, err)
+	defer dst.Close()
+	var mu sync.Mutex
+	totals := map[[2]int64]int{}
+	remote := pull.Remote{URL: server.URL, NoGPGVerify: true}
+	res, err := pull.Pull(t.Context(), dst, remote, pull.Request{Refs: []string{ref}, UpdateFrequency: time.Nanosecond, Progress: func(e progress.Event) {
+		mu.Lock()
+		defer mu.Unlock()
+		if e.TotalBytes > 0 {
+			totals[[2]int64{e.Total, e.TotalBytes}]++
+		}
+	}})
+	testutil.Must(t, err)
+	if want := (pull.Transfer{Known: true, Objects: objects, Bytes: bytes}); res.Transfer != want {
+		t.Errorf("%s: transfer %+v, want %+v", ref, res.Transfer, want)
+	}
+	if len(totals) != 1 {
+		t.Errorf("%s: the totals change: %v", ref, totals)
 	}
 }
