@@ -18,6 +18,7 @@ type checkoutOptions struct {
 	userMode, disableCache, union, unionAdd, unionIdentical, whiteouts, passthrough bool
 	allowNoent, fromStdin, fsync, hardlinks, copyEmpty, forceCopy, plainDirs        bool
 	subpath, fromFile, skipList, policy, prefix                                     text
+	image, imageNoVerity                                                            bool
 }
 
 func checkoutVerb() *verb {
@@ -47,6 +48,8 @@ func checkoutVerb() *verb {
 			{long: "skip-list", arg: "FILE", dst: &o.skipList, help: "File containing list of files to skip"},
 			{long: "selinux-policy", arg: "PATH", dst: &o.policy, help: "Set SELinux labels based on policy in root filesystem PATH (may be /); implies --force-copy"},
 			{long: "selinux-prefix", arg: "PREFIX", dst: &o.prefix, help: "When setting SELinux labels, prefix all paths by PREFIX"},
+			{long: "composefs", dst: &o.image, help: "Write the commit's composefs image to the file DESTINATION instead"},
+			{long: "composefs-noverity", dst: &o.imageNoVerity, help: "The same without the fs-verity digests of the files"},
 		},
 		run: func(ctx context.Context, c *call) error { return c.checkout(ctx, &o) },
 	}
@@ -55,6 +58,10 @@ func checkoutVerb() *verb {
 func (c *call) checkout(ctx context.Context, o *checkoutOptions) error {
 	if len(c.args) < 1 {
 		return c.usageError("COMMIT must be specified")
+	}
+	image := o.image || o.imageNoVerity
+	if image && (o.fromStdin || o.fromFile.set) {
+		return failf("Specified options are incompatible with --composefs")
 	}
 	if o.fromStdin || o.fromFile.set {
 		return c.checkoutMany(ctx, o)
@@ -66,6 +73,9 @@ func (c *call) checkout(ctx context.Context, o *checkoutOptions) error {
 	sum, err := c.repo.Resolve(c.args[0])
 	if err != nil {
 		return err
+	}
+	if image {
+		return c.checkoutImage(ctx, o, sum, dest)
 	}
 	return c.checkoutOne(ctx, o, sum, o.subpath.value, dest)
 }

@@ -24,7 +24,7 @@ type commitOptions struct {
 	metaStrings, metaVariants, metaKeep, detached                   []string
 	uid, gid, labelEpoch                                            int
 	policy, pathFilter, timestamp                                   text
-	gpgKeys, signKeys                                               []string
+	gpgKeys, signKeys, signFiles                                    []string
 	gpgHomedir, signType                                            string
 }
 

@@ -117,6 +117,13 @@ func (m *committer) signers() ([]sign.Signer, error) {
 			return nil, err
 		}
 	}
+	for _, path := range m.o.signFiles {
+		more, err := (&signKeys{typ: m.o.signType, file: text{path, true}}).signers(nil)
+		if err != nil {
+			return nil, err
+		}
+		signers = append(signers, more...)
+	}
 	for _, id := range m.o.gpgKeys {
 		signers = append(signers, gpg.Signer{KeyID: id, Homedir: m.o.gpgHomedir})
 	}

@@ -51,6 +51,7 @@ func (o *commitOptions) options() []option {
 		{long: "gpg-sign", arg: "KEY-ID", dst: &o.gpgKeys, help: "GPG Key ID to sign the commit with"},
 		{long: "gpg-homedir", arg: "HOMEDIR", dst: &o.gpgHomedir, help: "GPG Homedir to use when looking for keyrings"},
 		{long: "sign", arg: "KEY_ID", dst: &o.signKeys, help: "Sign the commit with"},
+		{long: "sign-from-file", arg: "PATH", dst: &o.signFiles, help: "Sign the commit with the key in the file PATH"},
 		{long: "sign-type", arg: "NAME", dst: &o.signType, help: "Signature type to use (defaults to 'ed25519')"},
 		{long: "generate-sizes", dst: &o.sizes, help: "Generate size information along with commit metadata"},
 		{long: "generate-composefs-metadata", dst: &o.composefs, hidden: true, help: "Generate composefs commit metadata"},

@@ -104,7 +104,7 @@ func (s *side) normal(text string) string {
 	text = transferred.ReplaceAllString(text, "; N transferred")
 	text = relabelled.ReplaceAllString(text, "")
 	text = modified.ReplaceAllString(text, "$1 T>")
-	return clockTimes.ReplaceAllString(text, "TIME")
+	return withoutNewer(clockTimes.ReplaceAllString(text, "TIME"))
 }
 
 // must runs a set-up step.

@@ -15,6 +15,7 @@ import (
 
 type refsOptions struct {
 	remove, list, alias, collections, force bool
+	revision                                bool
 	create                                  text
 }
 
@@ -25,6 +26,7 @@ func refsVerb() *verb {
 		opts: []option{
 			{long: "delete", dst: &o.remove, help: "Delete refs which match PREFIX, rather than listing them"},
 			{long: "list", dst: &o.list, help: "Do not remove the prefix from the refs"},
+			{long: "revision", short: 'r', dst: &o.revision, help: "Print the commit behind each ref"},
 			{long: "alias", short: 'A', dst: &o.alias, help: "If used with --create, create an alias, otherwise just list aliases"},
 			{long: "create", arg: "NEWREF", dst: &o.create, help: "Create a new ref for an existing commit"},
 			{long: "collections", short: 'c', dst: &o.collections, help: "Enable listing collection IDs for refs"},
@@ -83,6 +85,8 @@ func (c *call) refsBelow(ctx context.Context, o *refsOptions, prefix string) err
 			err = e.Err
 		case o.alias:
 			c.printf("%s -> %s\n", e.Name, e.Alias)
+		case o.revision:
+			c.printf("%s\t%s\n", e.Name, e.Commit)
 		default:
 			c.printf("%s\n", e.Name)
 		}
@@ -173,7 +177,11 @@ func (c *call) collectionRefs(ctx context.Context, o *refsOptions, prefix string
 		return err
 	}
 	for _, ref := range slices.SortedFunc(maps.Keys(all), ostree.CollectionRef.Compare) {
-		if !o.remove {
+		switch {
+		case !o.remove && o.revision:
+			c.printf("%s\t%s\n", ref, all[ref])
+			continue
+		case !o.remove:
 			c.printf("%s\n", ref)
 			continue
 		}

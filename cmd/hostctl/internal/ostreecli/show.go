@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"slices"
 	"syscall"
 	"time"
 
@@ -17,7 +18,8 @@ import (
 )
 
 type showOptions struct {
-	related, sizes                     bool
+	related, sizes, hex                bool
+	listKeys, listDetached             bool
 	variantType, metadataKey, detached text
 	gpgHomedir, verifyRemote           text
 	dump                               dumpFlags
@@ -30,7 +32,10 @@ func showVerb() *verb {
 		opts: []option{
 			{long: "print-related", dst: &o.related, help: "Show the \"related\" commits"},
 			{long: "print-variant-type", arg: "TYPE", dst: &o.variantType, help: "Memory map OBJECT (in this case a filename) to the GVariant type string"},
+			{long: "list-metadata-keys", dst: &o.listKeys, help: "List the keys of the metadata"},
 			{long: "print-metadata-key", arg: "KEY", dst: &o.metadataKey, help: "Print string value of metadata key"},
+			{long: "print-hex", dst: &o.hex, help: "Print values that are bytes as hexadecimal digits"},
+			{long: "list-detached-metadata-keys", dst: &o.listDetached, help: "List the keys of the detached metadata"},
 			{long: "print-detached-metadata-key", arg: "KEY", dst: &o.detached, help: "Print string value of detached metadata key"},
 			{long: "print-sizes", dst: &o.sizes, help: "Show the commit size metadata"},
 			{long: "raw", dst: &o.dump.raw, help: "Show raw variant data"},
@@ -47,10 +52,10 @@ func (c *call) show(o *showOptions) error {
 		return c.usageError("An object argument is required")
 	}
 	rev := c.args[0]
-	if o.variantType.set && !o.metadataKey.set && !o.detached.set && !o.related {
+	if o.variantType.set && !o.metadataKey.set && !o.detached.set && !o.listKeys && !o.listDetached && !o.related {
 		return c.showFile(o.variantType.value, rev)
 	}
-	special := o.metadataKey.set || o.detached.set || o.related || o.sizes
+	special := o.metadataKey.set || o.detached.set || o.listKeys || o.listDetached || o.related || o.sizes
 	if _, err := ostree.ParseChecksum(rev); err == nil && !special {
 		return c.showChecksum(rev, o)
 	}
@@ -61,6 +66,10 @@ func (c *call) show(o *showOptions) error {
 	switch {
 	case o.metadataKey.set || o.detached.set:
 		return c.showKey(sum, o)
+	case o.listKeys || o.listDetached:
+		dict, err := c.commitDict(sum, o.listDetached)
+		c.printKeys(dict)
+		return err
 	case o.related:
 		// Commits with related ones are not read: no writer makes any.
 		_, err := c.repo.LoadCommit(sum)
@@ -85,31 +94,49 @@ func (c *call) showFile(typ, path string) error {
 	return nil
 }
 
+// commitDict gives the metadata of a commit, or the detached metadata.
+func (c *call) commitDict(sum ostree.Checksum, detached bool) (gvariant.Dict, error) {
+	if !detached {
+		commit, err := c.repo.LoadCommit(sum)
+		return commit.Metadata, err
+	}
+	found, err := c.repo.Has(ostree.ObjectName{Checksum: sum, Type: ostree.TypeCommitMeta})
+	if err != nil {
+		return gvariant.Dict{}, err
+	}
+	if !found {
+		return gvariant.Dict{}, failf("No detached metadata for commit %s", sum)
+	}
+	return c.repo.CommitMeta(sum)
+}
+
+func (c *call) printKeys(d gvariant.Dict) {
+	var keys []string
+	for _, e := range d.Entries() {
+		keys = append(keys, e.Key)
+	}
+	slices.Sort(keys)
+	for _, key := range keys {
+		c.printf("%s\n", key)
+	}
+}
+
 func (c *call) showKey(sum ostree.Checksum, o *showOptions) error {
 	key := o.metadataKey.value
-	var dict gvariant.Dict
 	if o.detached.set {
 		key = o.detached.value
-		found, err := c.repo.Has(ostree.ObjectName{Checksum: sum, Type: ostree.TypeCommitMeta})
-		if err != nil {
-			return err
-		}
-		if !found {
-			return failf("No detached metadata for commit %s", sum)
-		}
-		if dict, err = c.repo.CommitMeta(sum); err != nil {
-			return err
-		}
-	} else {
-		commit, err := c.repo.LoadCommit(sum)
-		if err != nil {
-			return err
-		}
-		dict = commit.Metadata
+	}
+	dict, err := c.commitDict(sum, o.detached.set)
+	if err != nil {
+		return err
 	}
 	v, ok := dict.Get(key)
 	if !ok {
 		return failf("No such metadata key '%s'", key)
+	}
+	if raw, ok := v.ByteSlice(); ok && o.hex {
+		c.printf("%x\n", raw)
+		return nil
 	}
 	c.printf("%s\n", v.Text(gvariant.TextOptions{Types: true, Swap: !o.dump.unswapped}))
 	return nil

@@ -17,6 +17,8 @@ import (
 
 type summaryOptions struct {
 	update, view, raw bool
+	listKeys          bool
+	printKey          text
 	gpgKeys           []string
 	gpgHomedir        string
 	keys              []string
@@ -32,6 +34,8 @@ func summaryVerb() *verb {
 			{long: "update", short: 'u', dst: &o.update, help: "Update the summary"},
 			{long: "view", short: 'v', dst: &o.view, help: "View the local summary file"},
 			{long: "raw", dst: &o.raw, help: "View the raw bytes of the summary file"},
+			{long: "list-metadata-keys", dst: &o.listKeys, help: "List the keys of the summary's metadata"},
+			{long: "print-metadata-key", arg: "KEY", dst: &o.printKey, help: "Print the value of a key of the summary's metadata"},
 			{long: "gpg-sign", arg: "KEY-ID", dst: &o.gpgKeys, help: "GPG Key ID to sign the summary with"},
 			{long: "gpg-homedir", arg: "HOMEDIR", dst: &o.gpgHomedir, help: "GPG Homedir to use when looking for keyrings"},
 			{long: "sign", arg: "KEY-ID", dst: &o.keys, help: "Key ID to sign the summary with"},
@@ -43,18 +47,50 @@ func summaryVerb() *verb {
 			case o.update:
 				return o.write(ctx, c)
 			case o.view || o.raw:
-				data, err := c.repo.Dir().ReadFile("summary", ostree.MaxMetadataSize)
-				if errors.Is(err, syscall.ENOENT) {
-					return failf("openat(summary): %w", syscall.ENOENT)
-				}
+				data, err := c.readSummary()
 				if err != nil {
-					return fmt.Errorf("read summary: %w", err)
+					return err
 				}
 				return c.dumpSummary(data, o.raw)
+			case o.listKeys || o.printKey.set:
+				return o.metadataKeys(c)
 			}
 			return failf("No option specified; use -u to update summary")
 		},
 	}
+}
+
+func (c *call) readSummary() ([]byte, error) {
+	data, err := c.repo.Dir().ReadFile("summary", ostree.MaxMetadataSize)
+	if errors.Is(err, syscall.ENOENT) {
+		return nil, failf("openat(summary): %w", syscall.ENOENT)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("read summary: %w", err)
+	}
+	return data, nil
+}
+
+// metadataKeys lists the keys of the summary's metadata, or prints a value.
+func (o *summaryOptions) metadataKeys(c *call) error {
+	data, err := c.readSummary()
+	if err != nil {
+		return err
+	}
+	s, err := ostree.ParseSummary(data)
+	if err != nil {
+		return err
+	}
+	if o.listKeys {
+		c.printKeys(s.Metadata)
+		return nil
+	}
+	v, ok := s.Metadata.Get(o.printKey.value)
+	if !ok {
+		return failf("No such metadata key '%s'", o.printKey.value)
+	}
+	c.dumpVariant(v)
+	return nil
 }
 
 func (o *summaryOptions) write(ctx context.Context, c *call) error {

@@ -33,7 +33,7 @@ func TestHelpOfTransferVerbs(t *testing.T) {
 	real, ours := sides(t, func(*side) {})
 	var steps []step
 	for _, v := range []string{
-		"pull-local", "remote", "remote add", "remote delete", "remote list", "remote show-url", "remote refs", "remote summary",
+		"pull", "pull-local", "remote", "remote add", "remote delete", "remote list", "remote show-url", "remote refs", "remote summary",
 		"remote gpg-import", "remote gpg-list-keys", "remote add-cookie", "remote delete-cookie", "remote list-cookies", "summary", "gpg-sign",
 		"static-delta", "static-delta list", "static-delta show", "static-delta delete", "static-delta indexes", "static-delta reindex",
 		"find-remotes", "create-usb",
