@@ -46,11 +46,15 @@ func (f loadFlags) load(name string) (*treefile.Manifest, error) {
 	if err != nil {
 		return nil, fmt.Errorf("open folder of treefile: %w", err)
 	}
+	return treefile.Load(root.FS(), filepath.Base(name), f.options())
+}
+
+func (f loadFlags) options() treefile.Options {
 	vars := map[string]treefile.Value{}
 	for k, v := range f.variables {
 		vars[k] = treefile.ParseValue(v)
 	}
-	return treefile.Load(root.FS(), filepath.Base(name), treefile.Options{Basearch: f.arch, Variables: vars})
+	return treefile.Options{Basearch: f.arch, Variables: vars}
 }
 
 func (a *app) treefileCheckCmd() *cobra.Command {
@@ -59,8 +63,10 @@ func (a *app) treefileCheckCmd() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "check TREEFILE…",
 		Short: "Say whether treefiles are sound",
-		Long: `Read treefiles with everything they include and refer to. What is wrong is
-said with file and line. The exit status is 1 if any treefile is not sound.`,
+		Long: `Read treefiles with everything they include and refer to. Everything that is wrong
+is said with file, line and key; of a file that cannot be parsed, the first
+defect. The exit status is 1 if any treefile is not sound.`,
+		Example: "  compose-server treefile check manifest.yaml\n  compose-server treefile check --json *.toml",
 		Args: func(cmd *cobra.Command, args []string) error {
 			if len(args) == 0 {
 				return ui.UsageError{Err: fmt.Errorf("%s: give one or more treefiles", cmd.CommandPath())}
@@ -118,22 +124,32 @@ func (a *app) treefileCheck(names []string, f loadFlags, asJSON bool) error {
 
 func (f loadFlags) check(name string) checkReport {
 	r := checkReport{Treefile: name}
-	m, err := f.load(name)
-	var defect *treefile.Error
-	switch {
-	case errors.As(err, &defect):
-		msg := defect.Msg
-		if defect.Err != nil {
-			msg += ": " + defect.Err.Error()
-		}
-		r.Findings = []checkFinding{{defect.File, defect.Line, defect.Key, msg, defect.Hint, defect.Error()}}
-		return r
-	case err != nil:
-		r.Findings = []checkFinding{{Message: err.Error(), text: err.Error()}}
+	root, err := os.OpenRoot(filepath.Dir(name))
+	if err != nil {
+		r.Findings = []checkFinding{findingOf(fmt.Errorf("open folder of treefile: %w", err))}
 		return r
 	}
-	r.OK, r.Ref, r.Packages, r.Files = true, m.Ref, len(m.Packages), m.Sources
+	defer root.Close()
+	m, found := treefile.CheckAll(root.FS(), filepath.Base(name), f.options())
+	for _, err := range found {
+		r.Findings = append(r.Findings, findingOf(err))
+	}
+	if m != nil {
+		r.OK, r.Ref, r.Packages, r.Files = true, m.Ref, len(m.Packages), m.Sources
+	}
 	return r
+}
+
+func findingOf(err error) checkFinding {
+	var defect *treefile.Error
+	if !errors.As(err, &defect) {
+		return checkFinding{Message: err.Error(), text: err.Error()}
+	}
+	msg := defect.Msg
+	if defect.Err != nil {
+		msg += ": " + defect.Err.Error()
+	}
+	return checkFinding{defect.File, defect.Line, defect.Key, msg, defect.Hint, defect.Error()}
 }
 
 func (a *app) printChecks(reports []checkReport) {

@@ -32,7 +32,7 @@ func treeDir(t *testing.T, files map[string]string) string {
 
 func TestTreefileCheck(t *testing.T) {
 	t.Parallel()
-	dir := treeDir(t, map[string]string{"good.yaml": "ref: a\npackages: [b c]\n", "bad.toml": "ref = \"a\"\ninclude = \"inc.yaml\"\n", "inc.yaml": "packges: [a]\n"})
+	dir := treeDir(t, map[string]string{"good.yaml": "ref: a\npackages: [b c]\n", "bad.toml": "ref = \"a\"\ninclude = \"inc.yaml\"\n", "inc.yaml": "packges: [a]\n", "worse.yaml": "ref: a//b\nselinux: 3\ninclude: inc.yaml\n"})
 	good, bad := filepath.Join(dir, "good.yaml"), filepath.Join(dir, "bad.toml")
 	code, out, _ := program(t, "treefile", "check", good)
 	if want := good + ": sound; ref a, 2 packages asked for, 1 files\n"; code != 0 || out != want {
@@ -47,6 +47,12 @@ func TestTreefileCheck(t *testing.T) {
 	testutil.Must(t, json.Unmarshal([]byte(out), &reports))
 	if f := reports[0].Findings; code != 1 || len(f) != 1 || f[0].File != "inc.yaml" || f[0].Line != 1 || f[0].Key != "packges" || f[0].Hint != `did you mean "packages"?` {
 		t.Errorf("%d %+v", code, reports)
+	}
+	worse := filepath.Join(dir, "worse.yaml")
+	code, out, _ = program(t, "treefile", "check", worse)
+	if lines := strings.Split(out, "\n"); code != 1 || len(lines) != 4 || !strings.HasPrefix(lines[0], filepath.Join(dir, "inc.yaml")+":1: packges: ") ||
+		!strings.HasPrefix(lines[1], worse+":1: ref: ") || !strings.HasPrefix(lines[2], worse+":2: selinux: ") {
+		t.Errorf("%d %s", code, out)
 	}
 	if code, _, _ := program(t, "treefile", "check"); code != 2 {
 		t.Errorf("without a name: %d", code)

@@ -90,7 +90,7 @@ func (d *decoder) external(m *Manifest, role Role, name string, at *node) error 
 	}
 	data, perm, err := readFile(d.fsys, name, maxExternalSize)
 	if err != nil {
-		return &Error{File: at.file, Line: at.line, Key: string(role), Msg: "read external file", Err: err}
+		return &Error{File: at.file, Line: at.line, Key: string(role), Msg: "read external file", Err: err, id: at.id}
 	}
 	sum := sha256.Sum256(data)
 	m.Externals = append(m.Externals, External{Role: role, Path: name, Digest: hex.EncodeToString(sum[:]), Size: int64(len(data)), Executable: perm&0o100 != 0})

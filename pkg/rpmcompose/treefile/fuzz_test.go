@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"errors"
 	"reflect"
+	"slices"
 	"testing"
 )
 
@@ -22,8 +23,15 @@ func FuzzLoad(f *testing.F) {
 		name := []string{"t.toml", "t.yaml", "t.json"}[int(ext)%3]
 		fsys := mapFS(map[string]string{name: string(data), "motd": "", "hook.sh": "", "passwd": "", "group": ""})
 		m, err := Load(fsys, name, Options{Basearch: "x86_64"})
+		_, found := CheckAll(fsys, name, Options{Basearch: "x86_64"})
 		if err != nil {
+			if !slices.ContainsFunc(found, func(e error) bool { return e.Error() == err.Error() }) {
+				t.Fatalf("Load says %v, CheckAll %v", err, found)
+			}
 			return
+		}
+		if len(found) > 0 {
+			t.Fatalf("sound, but CheckAll says %v", found)
 		}
 		one, err := m.Canonical()
 		if err != nil {

@@ -41,7 +41,11 @@ var ErrTooLarge = errors.New("file is too large")
 // the included file's items first; tables merge key by key. No file may be
 // included twice.
 func Load(fsys fs.FS, name string, o Options) (*Manifest, error) {
-	l := &loader{fsys: fsys, schema: newSchema(), seen: map[string]*node{}, vars: map[string]Value{}}
+	return load(fsys, name, o, nil)
+}
+
+func load(fsys fs.FS, name string, o Options, om *omissions) (*Manifest, error) {
+	l := &loader{fsys: fsys, schema: newSchema(), seen: map[string]*node{}, vars: map[string]Value{}, omit: om}
 	for k, v := range o.Variables {
 		if k == "basearch" || k == "releasever" || !isWord(k) {
 			return nil, fmt.Errorf("load %s: variable name %q is reserved or not a word", name, k)
@@ -71,6 +75,7 @@ type loader struct {
 	sources []string
 	arch    string
 	vars    map[string]Value
+	omit    *omissions
 }
 
 // predefine settles basearch and releasever, which conditions may use.
@@ -110,17 +115,21 @@ func (l *loader) read(name string, by *node) (*node, error) {
 	}
 	l.seen[name] = by
 	l.sources = append(l.sources, name)
+	if l.omit.whole(name) {
+		return newMap(name, 1), nil
+	}
 	data, _, err := readFile(l.fsys, name, maxFileSize)
 	if err != nil {
 		if by == nil {
 			return nil, fmt.Errorf("read treefile: %w", err)
 		}
-		return nil, &Error{File: by.file, Line: by.line, Key: "include", Msg: "read " + name, Err: err}
+		return nil, &Error{File: by.file, Line: by.line, Key: "include", Msg: "read " + name, Err: err, id: by.id}
 	}
 	n, err := parse(name, data)
 	if err != nil {
 		return nil, err
 	}
+	l.omit.apply(name, n)
 	return n, l.schema.check(n, false)
 }
 
@@ -259,7 +268,9 @@ func (l *loader) conditional(n, c *node) ([]*node, error) {
 		}
 		ok, err := cond.eval(l.vars)
 		if err != nil {
-			return nil, item.errorf("conditional-include.if", "evaluate %q: %v", item.str, err)
+			e := item.errorf("conditional-include.if", "evaluate %q: %v", item.str, err)
+			e.undefined = errors.Is(err, errUndefined)
+			return nil, e
 		}
 		holds = holds && ok
 	}

@@ -22,6 +22,9 @@ type Error struct {
 	Msg  string
 	Hint string // a suggestion, may be empty
 	Err  error  // the cause, may be nil
+
+	undefined bool // the cause is errUndefined
+	id        int  // of the node concerned
 }
 
 func (e *Error) Error() string {
@@ -73,6 +76,7 @@ type node struct {
 	kind kind
 	file string
 	line int
+	id   int // place in the file, where CheckAll reads it
 
 	str  string // kindString
 	flag bool   // kindBool
@@ -90,7 +94,7 @@ type node struct {
 type comment struct{ head, line, foot string }
 
 func (n *node) errorf(key, format string, args ...any) *Error {
-	return &Error{File: n.file, Line: n.line, Key: key, Msg: fmt.Sprintf(format, args...)}
+	return &Error{File: n.file, Line: n.line, Key: key, Msg: fmt.Sprintf(format, args...), id: n.id}
 }
 
 func newMap(file string, line int) *node {

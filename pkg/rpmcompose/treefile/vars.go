@@ -3,6 +3,7 @@
 package treefile
 
 import (
+	"errors"
 	"fmt"
 	"strconv"
 	"strings"
@@ -121,7 +122,7 @@ func parseCondition(n *node) (condition, error) {
 func (c condition) eval(vars map[string]Value) (bool, error) {
 	v, ok := vars[c.variable]
 	if !ok {
-		return false, fmt.Errorf("variable %q is not defined", c.variable)
+		return false, fmt.Errorf("variable %q %w", c.variable, errUndefined)
 	}
 	if v.kind != c.value.kind {
 		return false, fmt.Errorf("variable %q is %s, but %q is %s", c.variable, v.kind, c.value, c.value.kind)
@@ -162,13 +163,16 @@ func expand(s string, vars map[string]Value) (string, error) {
 		name := s[i+2 : i+end]
 		v, ok := vars[name]
 		if !ok {
-			return "", fmt.Errorf("variable %q is not defined", name)
+			return "", fmt.Errorf("variable %q %w", name, errUndefined)
 		}
 		b.WriteString(s[:i])
 		b.WriteString(v.String())
 		s = s[i+end+1:]
 	}
 }
+
+// errUndefined is the condition of a variable that no file defines.
+var errUndefined = errors.New("is not defined")
 
 // expandNode expands every string below n.
 func expandNode(key string, n *node, vars map[string]Value) error {
@@ -177,6 +181,7 @@ func expandNode(key string, n *node, vars map[string]Value) error {
 		s, err := expand(n.str, vars)
 		if err != nil {
 			e := n.errorf(key, "expand %q: %v", n.str, err)
+			e.undefined = errors.Is(err, errUndefined)
 			return e
 		}
 		n.str = s
