@@ -42,7 +42,7 @@ type treeFlags struct {
 	scriptTimeout               time.Duration
 	scriptRules                 string
 	noScriptlets, noInitramfs   bool
-	composefs, noSizes          bool
+	composefs, sizes            bool
 	sign                        signFlags
 	locks                       lockFlags
 	layerRepo, sbomDir          string
@@ -93,7 +93,7 @@ file for each package. The table at the end says how long each step took.`,
 	fl.BoolVar(&f.noScriptlets, "no-scriptlets", false, "for measuring only: run no scriptlet; the tree is incomplete and may not boot")
 	fl.BoolVar(&f.noInitramfs, "no-initramfs", false, "for measuring only: make no initramfs; the tree does not boot")
 	fl.BoolVar(&f.composefs, "generate-composefs-metadata", false, "record the digest of the commit's composefs image also if prepare-root.conf of the tree does not enable composefs")
-	fl.BoolVar(&f.noSizes, "no-sizes", false, "do not record the sizes of objects (ostree.sizes), from which clients know the size of a download; an archive repository's commit is about 45 bytes smaller per object")
+	fl.BoolVar(&f.sizes, "generate-sizes", false, "record the sizes of objects in an archive repository (ostree.sizes), from which clients know the size of a download; the commit is about 45 bytes larger per object")
 	fl.StringToStringVar(&f.variables, "variable", nil, "NAME=VALUE for the treefile's ${NAME} and conditions")
 	f.sign.add(fl)
 	f.locks.add(fl)
@@ -173,7 +173,7 @@ func (a *app) tree(ctx context.Context, name string, f treeFlags) error {
 	}
 	res, err := rpmcompose.Execute(ctx, plan, rpmcompose.Env{Sources: src, Repo: repo, Version: f.version, Force: f.force,
 		NoParent: f.noParent, Metadata: metadata, Epoch: epoch, ScriptTimeout: f.scriptTimeout, Sign: signers, ScriptRules: rules, LuaHelper: []string{self, "internal", "lua"},
-		NoScriptlets: f.noScriptlets, NoInitramfs: f.noInitramfs, Composefs: f.composefs, NoSizes: f.noSizes, TreefileDir: folder, LayerRepo: layers})
+		NoScriptlets: f.noScriptlets, NoInitramfs: f.noInitramfs, Composefs: f.composefs, Sizes: f.sizes, TreefileDir: folder, LayerRepo: layers})
 	if errors.Is(err, rpmcompose.ErrUnchanged) {
 		a.Line("No change: %s is at %s with the same packages and treefile", plan.Ref, res.Commit)
 		if f.unchanged77 {

@@ -203,7 +203,7 @@ func (r *run) store(ctx context.Context, txn *ostree.Txn, c composed) error {
 	var detached gvariant.Dict
 	listMetadata(plan, &meta, &detached)
 	m := ostree.NewMTree()
-	o := ostree.CommitOptions{DevIno: c.devino, Filter: canonicalRoot, Label: c.label, Last: true, GenerateSizes: !r.env.NoSizes, MaxSizes: maxSizes}
+	o := ostree.CommitOptions{DevIno: c.devino, Filter: canonicalRoot, Label: c.label, Last: true, GenerateSizes: r.env.Sizes, MaxSizes: maxSizes}
 	if r.env.Repo.Mode() == ostree.ModeBareUser {
 		o.DevIno = nil // there, a file's metadata is that of the object, which is another one than the cache's
 	}

@@ -75,8 +75,7 @@ func testAhead(t *testing.T, b *bench) {
 	}
 }
 
-// testModes: a compose gives the same commit whatever the mode of the repository, but
-// for the sizes that objects have in an archive.
+// testModes: a compose gives the same commit whatever the mode of the repository.
 func testModes(t *testing.T, b *bench) {
 	var commits []ostree.Checksum
 	for _, mode := range []ostree.Mode{ostree.ModeArchive, ostree.ModeBare, ostree.ModeBareUser} {
@@ -84,7 +83,7 @@ func testModes(t *testing.T, b *bench) {
 		testutil.Must(t, err)
 		defer repo.Close()
 		own := *b
-		own.repo, own.env.NoSizes = repo, true
+		own.repo = repo
 		commits = append(commits, own.mustCompose("modes/x", "", nil).Commit)
 	}
 	if commits[0] != commits[1] || commits[0] != commits[2] {
@@ -100,7 +99,7 @@ func testSizes(t *testing.T, b *bench) {
 	testutil.Must(t, err)
 	defer repo.Close()
 	own := *b
-	own.repo = repo
+	own.repo, own.env.Sizes = repo, true
 	path := repo.Dir().Path()
 	for _, ref := range []string{"sizes/a", "sizes/b"} { // for the second all objects are there
 		commit := own.mustCompose(ref, "", nil).Commit
@@ -125,14 +124,14 @@ func testSizes(t *testing.T, b *bench) {
 		}
 		wantForetold(t, path, ref, len(list), sum)
 	}
-	own.env.NoSizes = true
+	own.env.Sizes = false
 	c, err := repo.LoadCommit(own.mustCompose("sizes/none", "", nil).Commit)
 	testutil.Must(t, err)
 	if _, err := c.Sizes(); !errors.Is(err, ostree.ErrNotFound) {
 		t.Errorf("without sizes: %v", err)
 	}
-	if p := (&Plan{InputHash: "x"}); own.env.inputHash(p) == b.env.inputHash(p) {
-		t.Error("leaving the sizes out is no change")
+	if p := (&Plan{InputHash: "x"}); (&Env{Sizes: true}).inputHash(p) == own.env.inputHash(p) {
+		t.Error("sizes are no change")
 	}
 }
 

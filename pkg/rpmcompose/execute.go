@@ -52,10 +52,10 @@ type Env struct {
 	// Composefs records the digest of the commit's composefs image also where the tree's
 	// prepare-root.conf does not ask for one.
 	Composefs bool
-	// NoSizes leaves out of the commit how large its objects are in an archive
-	// repository. With them clients know what an update costs; without them the commit
-	// is smaller, and the same in repositories of every mode.
-	NoSizes bool
+	// Sizes records in the commit how large its objects are in an archive repository.
+	// With them clients know what an update costs; without them the commit is smaller,
+	// and the same in repositories of every mode.
+	Sizes bool
 	// TreefileDir is the treefile's folder, for the programs of finalize.d.
 	TreefileDir string
 	// LayerRepo has the commits of ostree-layers; nil means Repo.
@@ -66,7 +66,7 @@ type Env struct {
 
 // inputHash is that of the plan, unless an option of the compose changes the tree.
 func (e *Env) inputHash(p *Plan) string {
-	if len(e.ScriptRules)+len(e.layers) == 0 && !e.NoScriptlets && !e.NoInitramfs && !e.Composefs && !e.NoSizes {
+	if len(e.ScriptRules)+len(e.layers) == 0 && !e.NoScriptlets && !e.NoInitramfs && !e.Composefs && !e.Sizes {
 		return p.InputHash
 	}
 	h := sha256.New()
@@ -78,8 +78,8 @@ func (e *Env) inputHash(p *Plan) string {
 	if e.Composefs {
 		field(h, []byte("composefs"))
 	}
-	if e.NoSizes {
-		field(h, []byte("no sizes"))
+	if e.Sizes {
+		field(h, []byte("sizes"))
 	}
 	for _, l := range e.layers {
 		field(h, fmt.Appendf(nil, "layer %s %s", l.key, l.commit))
