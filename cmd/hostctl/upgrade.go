@@ -53,7 +53,7 @@ system as it was and continues later without receiving anything twice.`,
 		RunE:    func(cmd *cobra.Command, _ []string) error { return a.upgrade(cmd.Context(), f) },
 	}
 	f.add(cmd)
-	cmd.Flags().BoolVar(&f.check, "check", false, "only tell what would be upgraded")
+	cmd.Flags().BoolVar(&f.check, "check", false, "only tell what would be upgraded, and how much there is to download")
 	cmd.Flags().BoolVar(&f.allowDowngrade, "allow-downgrade", false, "accept a commit that is older than the current one")
 	cmd.Flags().BoolVar(&f.allowBlocked, "allow-blocked", false, "take a version that failed its trial or was blocked on this host, too")
 	cmd.MarkFlagsMutuallyExclusive("check", "reboot")
