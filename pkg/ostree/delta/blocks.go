@@ -8,8 +8,8 @@ import (
 )
 
 const (
-	blockSize  = 32 << 10
-	blockSlots = 16
+	blockSize  = 8 << 10
+	blockSlots = 64
 )
 
 // blocks reads a file through a few of its blocks: patches take a few bytes at a
