@@ -17,7 +17,7 @@ import (
 // Their commits mark nothing but "these objects are verified and durable";
 // refs and partial marks belong to the last transaction alone.
 const (
-	batchBytes = 32 << 20
+	batchBytes = 64 << 20
 	batchFiles = 2 << 10
 	batchTime  = 20 * time.Second
 )
