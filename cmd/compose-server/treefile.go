@@ -129,7 +129,7 @@ func (f loadFlags) check(name string) checkReport {
 		r.Findings = []checkFinding{findingOf(fmt.Errorf("open folder of treefile: %w", err))}
 		return r
 	}
-	defer root.Close()
+	defer func() { _ = root.Close() }()
 	m, found := treefile.CheckAll(root.FS(), filepath.Base(name), f.options())
 	for _, err := range found {
 		r.Findings = append(r.Findings, findingOf(err))

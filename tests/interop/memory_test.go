@@ -37,7 +37,7 @@ func TestMain(m *testing.M) {
 		fmt.Fprintln(os.Stderr, err)
 		os.Exit(127)
 	}
-	fmt.Println(int64(cmd.ProcessState.SysUsage().(*syscall.Rusage).Maxrss) << 10)
+	fmt.Println(cmd.ProcessState.SysUsage().(*syscall.Rusage).Maxrss << 10)
 	os.Exit(cmd.ProcessState.ExitCode())
 }
 
