@@ -194,12 +194,9 @@ func (m *machine) setSource(off uint64) error {
 	if err := m.unsetSource(); err != nil {
 		return err
 	}
-	sum, err := m.part.bytes(off, uint64(len(m.sourceSum)), uint64(len(m.sourceSum)))
-	if err != nil {
-		return err
-	}
-	m.sourceSum, m.sourceSet = ostree.Checksum(sum), true
-	return nil
+	sum, err := m.part.sourceSum(off)
+	m.sourceSum, m.sourceSet = sum, err == nil
+	return err
 }
 
 func (m *machine) unsetSource() error {

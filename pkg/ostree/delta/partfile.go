@@ -175,6 +175,15 @@ func (p *partData) section(off, n uint64) (*io.SectionReader, error) {
 	return io.NewSectionReader(p.data, int64(off), int64(n)), nil
 }
 
+// sourceSum reads the checksum of an object that is to be the source.
+func (p *partData) sourceSum(off uint64) (c ostree.Checksum, err error) {
+	sum, err := p.bytes(off, uint64(len(c)), uint64(len(c)))
+	if err != nil {
+		return c, err
+	}
+	return ostree.Checksum(sum), nil
+}
+
 // bytes reads a range of the data that is small.
 func (p *partData) bytes(off, n, limit uint64) ([]byte, error) {
 	if err := p.slice(off, n); err != nil {

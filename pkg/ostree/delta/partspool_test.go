@@ -166,7 +166,7 @@ func TestSplit(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if _, err := p.split(t.Context(), &Part{objects: bytes.Repeat(record, objects)}); !errors.Is(err, ErrCorrupt) {
+		if _, _, err := p.split(t.Context(), &Part{objects: bytes.Repeat(record, objects)}); !errors.Is(err, ErrCorrupt) {
 			t.Errorf("%q for %d objects: %v", ops, objects, err)
 		}
 		if err := errors.Join(s.Close(), pool.close()); err != nil {
@@ -185,5 +185,31 @@ func TestSplit(t *testing.T) {
 	list := &Part{objects: bytes.Repeat(append([]byte{byte(ostree.TypeDirTree)}, file.Checksum[:]...), 3)}
 	if err := runPart(t.Context(), sink, s.dir, list, p); !errors.Is(err, io.ErrClosedPipe) {
 		t.Error(err)
+	}
+}
+
+// An object whose source the same part makes waits for it.
+func TestSourceInTheSamePart(t *testing.T) {
+	t.Parallel()
+	first, second := ostree.Checksum{1}, ostree.Checksum{2}
+	var objects []byte
+	for _, c := range []ostree.Checksum{first, second} {
+		objects = append(append(objects, byte(ostree.TypeFile)), c[:]...)
+	}
+	const ops = "S\x00\x00\x04\x00" + "r\x04" + "o\x00\x00\x01" + "w\x01\x00" + "c"
+	for source, want := range map[ostree.Checksum]int{first: 1, {3}: partWorkers} {
+		pool := newChunkPool()
+		s := sliced(t, pool, append([]byte("data"), source[:]...), []byte(ops))
+		p, err := openPart(s, s.size)
+		if err != nil {
+			t.Fatal(err)
+		}
+		out, workers, err := p.split(t.Context(), &Part{objects: objects})
+		if err != nil || len(out) != 2 || workers != want {
+			t.Errorf("source %s: %d objects, %d workers, want %d, %v", source, len(out), workers, want, err)
+		}
+		if err := errors.Join(s.Close(), pool.close()); err != nil {
+			t.Fatal(err)
+		}
 	}
 }

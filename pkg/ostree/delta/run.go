@@ -12,24 +12,27 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/hostctl/hostctl/internal/fsx"
+	"github.com/hostctl/hostctl/pkg/ostree"
 )
 
-// partWorkers is how many objects of a part are made at a time.
+// partWorkers is how many objects of a part are made at a time, where none needs another.
 const partWorkers = 2
 
 // objectOps are the operations of one object: those after the object before, up to its
-// S or c. They depend on nothing that others set.
+// S or c. They depend on nothing that others set, but may take an object of the same part
+// as their source.
 type objectOps struct {
 	end int64 // where the operations of the next one begin
 	low int64 // first byte of the data that this or a later object takes
 }
 
-// split finds the operations of each object and checks their order.
-func (p *partData) split(ctx context.Context, list *Part) ([]objectOps, error) {
-	s := splitter{ops: newOpReader(p.ops), list: list, low: math.MaxInt64}
+// split finds the operations of each object and checks their order. workers is how many
+// objects may be made at a time.
+func (p *partData) split(ctx context.Context, list *Part) (out []objectOps, workers int, err error) {
+	s := splitter{data: p, ops: newOpReader(p.ops), list: list, low: math.MaxInt64, workers: partWorkers}
 	for {
 		if err := ctx.Err(); err != nil {
-			return nil, err
+			return nil, 0, err
 		}
 		meta := len(s.out) < list.NumObjects() && list.Object(len(s.out)).Type.IsMeta()
 		o, err := s.ops.next(meta)
@@ -40,30 +43,33 @@ func (p *partData) split(ctx context.Context, list *Part) ([]objectOps, error) {
 			err = s.add(o, meta)
 		}
 		if err != nil {
-			return nil, err
+			return nil, 0, err
 		}
 	}
 	if s.inside {
-		return nil, fmt.Errorf("%w: part ends inside a file", ErrCorrupt)
+		return nil, 0, fmt.Errorf("%w: part ends inside a file", ErrCorrupt)
 	}
 	if len(s.out) != list.NumObjects() {
-		return nil, fmt.Errorf("%w: part makes %d objects of %d", ErrCorrupt, len(s.out), list.NumObjects())
+		return nil, 0, fmt.Errorf("%w: part makes %d objects of %d", ErrCorrupt, len(s.out), list.NumObjects())
 	}
 	low := int64(math.MaxInt64)
 	for i := len(s.out) - 1; i >= 0; i-- {
 		low = min(low, s.out[i].low)
 		s.out[i].low = low
 	}
-	return s.out, nil
+	return s.out, s.workers, nil
 }
 
 // splitter goes through the operations of a part. Its low is that of the object that is due.
 type splitter struct {
+	data           *partData
 	ops            *opReader
 	list           *Part
 	out            []objectOps
 	low            int64
 	inside, source bool
+	workers        int
+	own            map[ostree.Checksum]struct{} // files of the part, once there are sources
 }
 
 func (s *splitter) add(o op, meta bool) error {
@@ -90,6 +96,7 @@ func (s *splitter) add(o op, meta bool) error {
 	case opSetSource:
 		s.takes(o.args[0])
 		s.source = true
+		return s.setSource(o.args[0])
 	case opUnsetSource:
 		s.source = false
 	case opWrite:
@@ -100,6 +107,26 @@ func (s *splitter) add(o op, meta bool) error {
 		s.takes(o.args[0])
 	case opClose:
 		s.end()
+	}
+	return nil
+}
+
+// setSource looks whether the part makes the source itself: then what needs it waits.
+func (s *splitter) setSource(off uint64) error {
+	sum, err := s.data.sourceSum(off)
+	if err != nil {
+		return err
+	}
+	if s.own == nil {
+		s.own = map[ostree.Checksum]struct{}{}
+		for i := range s.list.NumObjects() {
+			if n := s.list.Object(i); n.Type == ostree.TypeFile {
+				s.own[n.Checksum] = struct{}{}
+			}
+		}
+	}
+	if _, ok := s.own[sum]; ok {
+		s.workers = 1
 	}
 	return nil
 }
@@ -126,13 +153,13 @@ type runner struct {
 }
 
 func runPart(ctx context.Context, to sink, tmp *fsx.Dir, list *Part, data *partData) error {
-	ops, err := data.split(ctx, list)
+	ops, workers, err := data.split(ctx, list)
 	if err != nil {
 		return err
 	}
 	r := &runner{to: to, tmp: tmp, list: list, data: data, ops: ops, made: make([]bool, len(ops))}
 	g, ctx := errgroup.WithContext(ctx)
-	for range min(partWorkers, len(ops)) {
+	for range min(workers, len(ops)) {
 		g.Go(func() error { return r.work(ctx) })
 	}
 	return g.Wait()
