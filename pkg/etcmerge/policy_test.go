@@ -14,14 +14,18 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"pgregory.net/rapid"
 
+	"github.com/hostctl/hostctl/internal/fsx"
 	"github.com/hostctl/hostctl/internal/testutil"
 )
 
 // mergeInto applies a policy to root/base, current and merged, which holds the new defaults.
 func mergeInto(t *testing.T, pol Policy, root string) []Change {
 	t.Helper()
-	current, merged := testutil.OpenDir(t, filepath.Join(root, "current")), testutil.OpenDir(t, filepath.Join(root, "merged"))
-	changes, err := pol.Compare(context.Background(), testutil.OpenDir(t, filepath.Join(root, "base")), current, merged)
+	base, current, merged := openTree(t, root, "base"), openTree(t, root, "current"), openTree(t, root, "merged")
+	defer base.Close()
+	defer current.Close()
+	defer merged.Close()
+	changes, err := pol.Compare(context.Background(), base, current, merged)
 	testutil.Must(t, err)
 	vanished, err := Apply(context.Background(), current, merged, changes)
 	testutil.Must(t, err)
@@ -31,11 +35,21 @@ func mergeInto(t *testing.T, pol Policy, root string) []Change {
 	return changes
 }
 
+// openTree opens a directory for who closes it soon: a property is tried thousands of
+// times, and more often while a failure is made smaller.
+func openTree(t *testing.T, root, name string) *fsx.Dir {
+	t.Helper()
+	d, err := fsx.OpenDir(filepath.Join(root, name))
+	testutil.Must(t, err)
+	return d
+}
+
 // checkKept fails unless everything that was written locally is in the merged
 // tree, where the plan says, and every new default that collides is where the
 // plan says.
 func checkKept(t interface{ Errorf(string, ...any) }, changes []Change, base, current, next, merged map[string]string) {
 	at, replaced := map[string]string{}, map[string]string{}
+	gaveWay := map[string]bool{} // saved defaults, like the old or the new one but for attributes
 	for _, c := range changes {
 		if c.Replaced {
 			for p := range current {
@@ -50,13 +64,19 @@ func checkKept(t interface{ Errorf(string, ...any) }, changes []Change, base, cu
 		if c.Saved != "" && merged[c.Saved] != next[c.Path] {
 			t.Errorf("%s: new default %q saved as %q", c.Path, next[c.Path], merged[c.Saved])
 		}
+		if there := current[c.Saved]; sameButAttributes(there, base[c.Path]) || sameButAttributes(there, next[c.Path]) {
+			gaveWay[c.Saved] = true
+		}
 		if c.Replaced && c.Conflict != NoConflict && merged[c.Path] != next[c.Path] {
 			t.Errorf("%s: %q instead of the new default %q", c.Path, merged[c.Path], next[c.Path])
 		}
 	}
 	for p, local := range current {
+		if gaveWay[p] {
+			continue
+		}
 		if at[p] == "" {
-			at[p] = p // a saved default takes the place of one like it
+			at[p] = p
 		}
 		counts := strings.HasPrefix(local, "-") || replaced[p] == "" // a file, a link
 		if counts && !sameButAttributes(local, base[p]) && merged[at[p]] != local {
@@ -124,7 +144,8 @@ func sameButAttributes(a, b string) bool {
 // listingWithAttributes adds owners and an extended attribute to listing.
 func listingWithAttributes(t *testing.T, root string) map[string]string {
 	t.Helper()
-	dir := testutil.OpenDir(t, root)
+	dir := openTree(t, root, "")
+	defer dir.Close()
 	out := listing(t, root)
 	for p := range out {
 		st, err := dir.Lstat(p)
@@ -179,7 +200,9 @@ func (x drawn) make(t *testing.T, dir, name string, root bool) {
 		testutil.Must(t, os.Chmod(p, x.Mode)) // a change of owner takes set-id bits away
 	}
 	if x.Attr {
-		testutil.Must(t, testutil.OpenDir(t, dir).SetXattr(name, "trusted.merge", []byte(filepath.Base(dir))))
+		d := openTree(t, dir, "")
+		defer d.Close()
+		testutil.Must(t, d.SetXattr(name, "trusted.merge", []byte(filepath.Base(dir))))
 	}
 }
 
