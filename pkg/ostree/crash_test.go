@@ -30,31 +30,36 @@ var txnPoints = []string{
 // crashTxn writes a commit with several objects, a mark and two refs.
 func crashTxn(ctx context.Context, r *Repo, content string) error {
 	_, err := r.Update(ctx, func(ctx context.Context, tx *Txn) error {
-		m := NewMTree()
-		if err := m.SetMeta(DirMeta{Mode: 0o40755}); err != nil {
-			return err
-		}
-		for i := range 8 {
-			body := fmt.Sprintf("%s %d", content, i)
-			c, err := tx.WriteContent(ctx, FileHeader{Mode: 0o100644}, int64(len(body)), strings.NewReader(body))
-			if err != nil {
-				return err
-			}
-			if err := m.SetFile(fmt.Sprintf("f%d", i), c); err != nil {
-				return err
-			}
-		}
-		tree, meta, err := tx.WriteTree(ctx, m)
-		if err != nil {
-			return err
-		}
-		c, err := tx.WriteCommit(ctx, Commit{Subject: content, Timestamp: 1, RootTree: tree, RootMeta: meta})
+		c, err := writeFlatTree(ctx, tx, content, 8)
 		if err != nil {
 			return err
 		}
 		return errors.Join(tx.MarkPartial(sha([]byte("another"))), tx.SetRef("main", c), tx.SetRef("deep/er/ref", c))
 	})
 	return err
+}
+
+// writeFlatTree stores a commit of a directory with so many files.
+func writeFlatTree(ctx context.Context, tx *Txn, text string, files int) (sum Checksum, err error) {
+	m := NewMTree()
+	if err := m.SetMeta(DirMeta{Mode: 0o40755}); err != nil {
+		return sum, err
+	}
+	for i := range files {
+		body := fmt.Sprintf("%s %d", text, i)
+		c, err := tx.WriteContent(ctx, FileHeader{Mode: 0o100644}, int64(len(body)), strings.NewReader(body))
+		if err != nil {
+			return sum, err
+		}
+		if err := m.SetFile(fmt.Sprintf("f%d", i), c); err != nil {
+			return sum, err
+		}
+	}
+	tree, meta, err := tx.WriteTree(ctx, m)
+	if err != nil {
+		return sum, err
+	}
+	return tx.WriteCommit(ctx, Commit{Subject: text, Timestamp: 1, RootTree: tree, RootMeta: meta})
 }
 
 // TestCrashChild is not a test: it runs a transaction in the process that the

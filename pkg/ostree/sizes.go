@@ -164,9 +164,3 @@ func (t *Txn) storedStat(n ObjectName) (st fsx.Stat, inArchive bool, err error) 
 	}
 	return st, false, err
 }
-
-// recordLinked is recordStored for a file that is known to be a link of its object's
-// content; st is that of the link.
-func (t *Txn) recordLinked(c Checksum, st fsx.Stat) error {
-	return t.recordStored(ObjectName{c, TypeFile}, FileHeader{}, st.Size)
-}

@@ -36,7 +36,7 @@ func (s *stageDirs) close() error {
 }
 
 // stagedAt tells where an object is in the staging directory if it was staged: a commit,
-// which is published last, and its metadata always by a flat name.
+// which is published last, always by a flat name.
 func (t *Txn) stagedAt(n ObjectName) (d *fsx.Dir, name string) {
 	if d := t.stage.sub.dirs[n.Checksum[0]].Load(); d != nil && !n.publishedLast() {
 		return d, n.loosePath(t.r.mode)[3:]

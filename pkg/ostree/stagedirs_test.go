@@ -5,7 +5,6 @@ package ostree
 import (
 	"context"
 	"errors"
-	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
@@ -14,37 +13,13 @@ import (
 	"github.com/hostctl/hostctl/internal/testutil"
 )
 
-// writeMany stores files and a commit.
+// writeMany stores files and a commit, with text as the ref.
 func writeMany(ctx context.Context, tx *Txn, text string, files int) error {
-	var tree DirTree
-	for i := range files {
-		content := fmt.Sprintf("%s %d", text, i)
-		c, err := tx.WriteContent(ctx, FileHeader{Mode: 0o100644}, int64(len(content)), strings.NewReader(content))
-		if err != nil {
-			return err
-		}
-		tree.Files = append(tree.Files, TreeFile{Name: fmt.Sprintf("%04d", i), Checksum: c})
-	}
-	data, err := tree.Marshal()
+	c, err := writeFlatTree(ctx, tx, text, files)
 	if err != nil {
 		return err
 	}
-	root, err := tx.WriteMetadata(ctx, TypeDirTree, data)
-	if err != nil {
-		return err
-	}
-	if data, err = (DirMeta{Mode: 0o40755}).Marshal(); err != nil {
-		return err
-	}
-	meta, err := tx.WriteMetadata(ctx, TypeDirMeta, data)
-	if err != nil {
-		return err
-	}
-	c, err := tx.WriteCommit(ctx, Commit{Subject: text, RootTree: root, RootMeta: meta})
-	if err == nil {
-		err = tx.SetRef(text, c)
-	}
-	return err
+	return tx.SetRef(text, c)
 }
 
 func wantSound(t *testing.T, r *Repo, refs int) {

@@ -178,12 +178,12 @@ func (w *dirWriter) canonical(st fsx.Stat) (Checksum, bool) {
 	return w.o.DevIno.Lookup(st)
 }
 
-// known records a file that is stored already.
+// known records a file that is stored already; st is that of the link of its content.
 func (w *dirWriter) known(dir *sourceDir, name string, sum Checksum, st fsx.Stat) error {
 	w.t.count.linked.Add(1)
 	*dir.slot(name) = sum
 	w.pool.count(0)
-	return w.t.recordLinked(sum, st)
+	return w.t.recordStored(ObjectName{sum, TypeFile}, FileHeader{}, st.Size)
 }
 
 func (w *dirWriter) subdir(dir *sourceDir, name, p string, h FileHeader) error {

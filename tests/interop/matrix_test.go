@@ -59,17 +59,24 @@ func newMatrix(t *testing.T) *matrix {
 	testutil.Root(t, "needs root: owners and attributes")
 	m := &matrix{libostree: ostreeProgram{"libostree", testutil.Tool(t, "ostree")}}
 	dir := t.TempDir()
-	m.ours = ostreeProgram{"ours", filepath.Join(dir, "ostree")}
-	cmd := exec.Command("go", "build", "-o", m.ours.path, "./cmd/hostctl")
-	cmd.Dir = "../.."
-	if out, err := cmd.CombinedOutput(); err != nil {
-		t.Fatalf("build hostctl: %v\n%s", err, out)
-	}
+	m.ours = buildOurs(t)
 	m.v1, m.v2 = filepath.Join(dir, "v1"), filepath.Join(dir, "v2")
 	matrixTree(t, m.v1, 1)
 	matrixTree(t, m.v2, 2)
 	m.newGPGKey(t)
 	return m
+}
+
+// buildOurs builds hostctl under the name ostree.
+func buildOurs(t *testing.T) ostreeProgram {
+	t.Helper()
+	ours := ostreeProgram{"ours", filepath.Join(t.TempDir(), "ostree")}
+	cmd := exec.Command("go", "build", "-o", ours.path, "./cmd/hostctl")
+	cmd.Dir = "../.."
+	if out, err := cmd.CombinedOutput(); err != nil {
+		t.Fatalf("build hostctl: %v\n%s", err, out)
+	}
+	return ours
 }
 
 // matrixTree has what a delta treats in different ways: a file that changes a

@@ -66,12 +66,7 @@ func peakOf(t *testing.T, argv ...string) int64 {
 func TestPeakMemory(t *testing.T) {
 	t.Parallel()
 	const most = 96 << 20
-	program := filepath.Join(t.TempDir(), "ostree")
-	build := exec.Command("go", "build", "-o", program, "./cmd/hostctl")
-	build.Dir = "../.."
-	if out, err := build.CombinedOutput(); err != nil {
-		t.Fatalf("build hostctl: %v\n%s", err, out)
-	}
+	ours := buildOurs(t)
 	for _, c := range []struct {
 		name        string
 		files, dirs int
@@ -85,10 +80,9 @@ func TestPeakMemory(t *testing.T) {
 			server := httptest.NewServer(http.FileServer(http.Dir(bulk(t, filepath.Join(dir, "src"), c.files, c.dirs, c.size))))
 			defer server.Close()
 			repo := "--repo=" + filepath.Join(dir, "dst")
-			ours := ostreeProgram{"ours", program}
 			ours.run(t, repo, "init", "--mode=bare-user-only")
 			ours.run(t, repo, "remote", "add", "--no-gpg-verify", "o", server.URL)
-			peak := peakOf(t, program, repo, "pull", "--disable-fsync", "o", "main")
+			peak := peakOf(t, ours.path, repo, "pull", "--disable-fsync", "o", "main")
 			t.Logf("peak %.1f MiB", float64(peak)/(1<<20))
 			if peak > most || peak < 1<<20 {
 				t.Errorf("%d bytes in memory, at most %d", peak, most)
@@ -100,14 +94,11 @@ func TestPeakMemory(t *testing.T) {
 	}
 }
 
-// inMemory is TempDir in memory, where there is such a place: many small files take a disk
-// long.
+// inMemory is TempDir in the scratch folder: many small files take a disk long.
 func inMemory(t *testing.T) string {
 	t.Helper()
-	dir, err := os.MkdirTemp("/dev/shm", "hostctl-test-")
-	if err != nil {
-		return t.TempDir()
-	}
+	dir, err := os.MkdirTemp(scratch(), "interop")
+	testutil.Must(t, err)
 	t.Cleanup(func() { testutil.Must(t, os.RemoveAll(dir)) })
 	return dir
 }
