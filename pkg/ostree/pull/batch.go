@@ -13,13 +13,15 @@ import (
 
 // A repository transaction is all or nothing, and a pull must not be: what was
 // received before a crash should not be received again. So objects are written
-// through a series of transactions, each ending after so many bytes or files or so long.
-// Their commits mark nothing but "these objects are verified and durable";
-// refs and partial marks belong to the last transaction alone.
+// through a series of transactions, each ending after so long, so that a loss of power costs
+// little, or after so much that what is remembered of it stays small. Their commits mark
+// nothing but "these objects are verified and durable"; refs and partial marks belong to
+// the last transaction alone. More of them would cost: only the first one in an empty
+// repository publishes its objects by whole directories.
 const (
-	batchBytes = 64 << 20
-	batchFiles = 2 << 10
-	batchTime  = 20 * time.Second
+	batchBytes = 1 << 30
+	batchFiles = 32 << 10
+	batchTime  = 10 * time.Second
 )
 
 // batches hands out the current transaction and starts a new one in time. One
