@@ -149,24 +149,24 @@ func Tuple(values ...Value) Value { return members("(", ")", values) }
 func Entry(key, value Value) Value { return members("{", "}", []Value{key, value}) }
 
 func members(open, end string, values []Value) Value {
-	var sb strings.Builder
-	sb.WriteString(open)
+	typ, size := append(make([]byte, 0, 64), open...), 0
 	for _, v := range values {
 		if err := v.Err(); err != nil {
 			return Value{err: err}
 		}
-		sb.WriteString(v.t.str)
+		typ = append(typ, v.t.str...)
+		size += len(v.data) + maxAlign - 1
 	}
-	sb.WriteString(end)
-	t, err := parseType(sb.String())
+	typ = append(typ, end...)
+	t, err := parseType(string(typ))
 	if err != nil {
 		return Value{err: err}
 	}
 	if len(values) == 0 {
 		return Value{t: t, data: []byte{0}}
 	}
-	var data []byte
-	var ends []int
+	data := make([]byte, 0, size+4*len(values))
+	ends := make([]int, 0, len(values))
 	for i, v := range values {
 		data = append(pad(data, v.t.align), v.data...)
 		if v.t.fixed == 0 && i < len(values)-1 {

@@ -14,6 +14,8 @@ const (
 	maxTypeLength = 4096
 )
 
+const maxAlign = 8
+
 // ErrType reports a malformed or unsupported type string.
 var ErrType = errors.New("gvariant: invalid type string")
 
@@ -26,7 +28,24 @@ type typeInfo struct {
 	elems []*typeInfo
 }
 
+// commonTypes are the parsed types of what repositories are full of.
+var commonTypes = parseTypes("b", "y", "q", "n", "u", "i", "t", "x", "d", "s", "v", "ay", "as", "aay", "a{sv}",
+	"(ayay)", "a(ayay)", "(uuua(ayay))", "(uuuusa(ayay))", "(tuuuusa(ayay))", "(say)", "(sayay)", "a(say)", "a(sayay)", "(a(say)a(sayay))")
+
+func parseTypes(list ...string) map[string]*typeInfo {
+	types := map[string]*typeInfo{}
+	for _, s := range list {
+		if t, rest, err := parseOne(s, 0); err == nil && rest == "" {
+			types[s] = t
+		}
+	}
+	return types
+}
+
 func parseType(s string) (*typeInfo, error) {
+	if t := commonTypes[s]; t != nil {
+		return t, nil
+	}
 	if len(s) > maxTypeLength {
 		return nil, fmt.Errorf("%w: %d characters", ErrType, len(s))
 	}
