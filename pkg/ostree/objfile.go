@@ -136,11 +136,16 @@ func (f *objFile) close() {
 		_ = f.t.stage.dir.Remove(f.tmp)
 	}
 	if f.claim != nil {
-		// It would become visible with the directory that it is in.
-		if err := f.t.removeStaged(*f.claim); err != nil {
-			f.t.early.fail(fmt.Errorf("remove incomplete object: %w", err))
-		}
+		f.t.abandon(*f.claim)
 		f.t.release(*f.claim)
+	}
+}
+
+// abandon removes what was begun under a claimed name. Where it cannot be removed the
+// transaction fails: it would become visible with the directory that it is in.
+func (t *Txn) abandon(n ObjectName) {
+	if err := t.removeStaged(n); err != nil {
+		t.early.fail(fmt.Errorf("remove incomplete object: %w", err))
 	}
 }
 
@@ -411,27 +416,58 @@ func finishBareUser(f *objFile, h FileHeader) error {
 	return sys.Futimens(int(f.Fd()), 0, 0)
 }
 
-// placeLink makes a symbolic link, which cannot be unnamed, and places it.
+// placeLink makes a symbolic link, which cannot be unnamed, and places it: under its name,
+// as newObject does with files, where that is free.
 func (t *Txn) placeLink(n ObjectName, h FileHeader) error {
 	if err := t.budget.take(int64(len(h.Target))); err != nil {
 		return err
 	}
-	d, tmp := t.stage.dir, "tmp-"+rand.Text()
-	if err := d.Symlink(h.Target, tmp); err != nil {
-		return err
+	err := fs.ErrExist
+	if !t.resumed && t.claim(n) {
+		err = t.claimedLink(n, h)
+		t.release(n)
 	}
-	err := finishLink(d, tmp, h, t.r.mode == ModeBare && !t.r.opts.disableXattrs, t.r.mode.ownedFiles(), false)
-	if err == nil {
-		err = t.placeName(n, func(nd *fsx.Dir, name string) error { return d.RenameNoReplace(tmp, nd, name) })
-	}
-	if rerr := t.r.removeIfThere(d, tmp); err == nil {
-		err = rerr
+	if errors.Is(err, fs.ErrExist) {
+		err = t.temporaryLink(n, h)
 	}
 	if err != nil {
 		return err
 	}
 	t.wrote(int64(len(h.Target)))
 	return failpoint.Hit("ostree.txn.write")
+}
+
+// claimedLink makes a link under a claimed name; fs.ErrExist where that is taken.
+func (t *Txn) claimedLink(n ObjectName, h FileHeader) error {
+	d, name := t.stageAt(n)
+	if err := d.Symlink(h.Target, name); err != nil {
+		return err
+	}
+	if err := t.finishLink(d, name, h); err != nil {
+		t.abandon(n)
+		return err
+	}
+	t.staged.add(n)
+	return nil
+}
+
+func (t *Txn) temporaryLink(n ObjectName, h FileHeader) error {
+	d, tmp := t.stage.dir, "tmp-"+rand.Text()
+	if err := d.Symlink(h.Target, tmp); err != nil {
+		return err
+	}
+	err := t.finishLink(d, tmp, h)
+	if err == nil {
+		err = t.placeName(n, func(nd *fsx.Dir, name string) error { return d.RenameNoReplace(tmp, nd, name) })
+	}
+	if rerr := t.r.removeIfThere(d, tmp); err == nil {
+		err = rerr
+	}
+	return err
+}
+
+func (t *Txn) finishLink(d *fsx.Dir, name string, h FileHeader) error {
+	return finishLink(d, name, h, t.r.mode == ModeBare && !t.r.opts.disableXattrs, t.r.mode.ownedFiles(), false)
 }
 
 func finishLink(d *fsx.Dir, name string, h FileHeader, xattrs, owner, keepTime bool) error {

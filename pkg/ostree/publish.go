@@ -20,9 +20,8 @@ const publishBatch = 2048
 // publisher moves staged objects to their names.
 type publisher struct {
 	t       *Txn
-	commits bool      // only commits; else everything but them
-	made    [256]bool // directories below objects/ that are there
-	moved   bool      // anything in this round
+	commits bool // only commits; else everything but them
+	moved   bool // anything in this round
 }
 
 // publish moves either the commits or everything else to their names.
@@ -129,21 +128,12 @@ func (t *Txn) mayPublish(n ObjectName) bool {
 func (p *publisher) object(n ObjectName) error {
 	t, x := p.t, n.Checksum[0]
 	t.present[x].Store(true)
-	if !p.made[x] {
-		if err := t.r.makeObjectDir(n); err != nil {
-			return err
-		}
-		p.made[x] = true
-	}
 	from, staged := t.stagedAt(n)
 	rename := from.RenameNoReplace
 	if n.Type == TypeCommitMeta {
 		rename = from.Rename
 	}
-	dir, name, err := t.dirs.at(t.r, n)
-	if err == nil && dir == nil {
-		err = fmt.Errorf("publish object %s: no directory: %w", n, ErrNotFound)
-	}
+	dir, name, err := p.dir(n)
 	if err == nil {
 		err = rename(staged, dir, name)
 	}
@@ -156,4 +146,21 @@ func (p *publisher) object(n ObjectName) error {
 		err = t.r.removeIfThere(t.r.objects, ObjectName{n.Checksum, TypeTombstone}.loosePath(t.r.mode))
 	}
 	return err
+}
+
+// dir gives the directory that an object goes to, made where it is missing. Without a free
+// descriptor at tells nothing of that.
+func (p *publisher) dir(n ObjectName) (*fsx.Dir, string, error) {
+	d, name, err := p.t.dirs.at(p.t.r, n)
+	if err != nil || d != nil && d != p.t.r.objects {
+		return d, name, err
+	}
+	if err := p.t.r.makeObjectDir(n); err != nil {
+		return nil, "", err
+	}
+	d, name, err = p.t.dirs.at(p.t.r, n)
+	if err == nil && d == nil {
+		err = fmt.Errorf("publish object %s: no directory: %w", n, ErrNotFound)
+	}
+	return d, name, err
 }
