@@ -10,6 +10,7 @@ import (
 	"log/slog"
 	"net/http"
 	"net/url"
+	"slices"
 	"time"
 
 	"github.com/hostctl/hostctl/internal/version"
@@ -32,6 +33,7 @@ type httpSource struct {
 	client  *http.Client
 	meta    []*url.URL // where everything but the following is
 	content []*url.URL // where file objects and deltas are
+	directs map[*url.URL]*direct
 	net     Network
 	cookies []Cookie
 	meter   *meter
@@ -69,6 +71,10 @@ func newHTTP(ctx context.Context, r Remote, o httpOptions) (*httpSource, error) 
 	if err := h.locate(ctx, r); err != nil {
 		h.close()
 		return nil, err
+	}
+	h.directs = map[*url.URL]*direct{}
+	for _, base := range slices.Concat(h.meta, h.content) {
+		h.directs[base] = h.direct(base)
 	}
 	return h, nil
 }
@@ -145,7 +151,11 @@ type fetched struct {
 
 // getURL reads a small file.
 func (h *httpSource) getURL(ctx context.Context, u *url.URL, r request) (fetched, error) {
-	b, err := h.begin(ctx, u, transfer{have: r.have})
+	return h.getFrom(ctx, place{base: u}, r)
+}
+
+func (h *httpSource) getFrom(ctx context.Context, at place, r request) (fetched, error) {
+	b, err := h.begin(ctx, at, transfer{have: r.have})
 	if err != nil {
 		return fetched{}, err
 	}
@@ -155,13 +165,13 @@ func (h *httpSource) getURL(ctx context.Context, u *url.URL, r request) (fetched
 		return f, nil
 	}
 	if b.size > r.max {
-		return f, tooLarge(u, r.max)
+		return f, tooLarge(at.url(), r.max)
 	}
 	if f.data, err = readBounded(b, b.size, r.max); err != nil {
 		return f, err
 	}
 	if int64(len(f.data)) > r.max {
-		return f, tooLarge(u, r.max)
+		return f, tooLarge(at.url(), r.max)
 	}
 	return f, nil
 }
@@ -193,7 +203,7 @@ func tooLarge(u *url.URL, max int64) error {
 // get asks one mirror after the other.
 func (h *httpSource) get(ctx context.Context, bases []*url.URL, name string, r request) (f fetched, err error) {
 	for i, base := range bases {
-		if f, err = h.getURL(ctx, base.JoinPath(name), r); err == nil || ctx.Err() != nil {
+		if f, err = h.getFrom(ctx, place{base, name}, r); err == nil || ctx.Err() != nil {
 			return f, err
 		}
 		if i+1 < len(bases) {
@@ -233,9 +243,9 @@ func (h *httpSource) metadata(ctx context.Context, n ostree.ObjectName, max int6
 
 func (h *httpSource) store(ctx context.Context, t *ostree.Txn, c ostree.Checksum) (n int64, err error) {
 	name := ostree.ObjectName{Checksum: c, Type: ostree.TypeFile}
+	file := ostree.LoosePath(name)
 	for i, base := range h.content {
-		u := base.JoinPath(ostree.LoosePath(name))
-		if n, err = h.storeFrom(ctx, t, c, u); err == nil || ctx.Err() != nil {
+		if n, err = h.storeFrom(ctx, t, c, place{base, file}); err == nil || ctx.Err() != nil {
 			return n, err
 		}
 		if i+1 < len(h.content) {
@@ -247,25 +257,25 @@ func (h *httpSource) store(ctx context.Context, t *ostree.Txn, c ostree.Checksum
 
 // storeFrom stores a file object. What an earlier pull received of it counts; if
 // the sum is wrong then, it is asked for once more from the start.
-func (h *httpSource) storeFrom(ctx context.Context, t *ostree.Txn, c ostree.Checksum, u *url.URL) (int64, error) {
+func (h *httpSource) storeFrom(ctx context.Context, t *ostree.Txn, c ostree.Checksum, at place) (int64, error) {
 	key := c.String() + ".filez"
 	part := h.parts.open(key)
 	resumed := part.size() > 0
-	n, err := h.storeOnce(ctx, t, c, u, part)
+	n, err := h.storeOnce(ctx, t, c, at, part)
 	if err == nil || !resumed || !errors.Is(err, ostree.ErrCorrupt) {
 		return n, err
 	}
-	h.log.Warn("drop what was kept of an object", "url", u.Redacted(), "error", err)
-	return h.storeOnce(ctx, t, c, u, h.parts.open(key))
+	h.log.Warn("drop what was kept of an object", "url", at.url().Redacted(), "error", err)
+	return h.storeOnce(ctx, t, c, at, h.parts.open(key))
 }
 
-func (h *httpSource) storeOnce(ctx context.Context, t *ostree.Txn, c ostree.Checksum, u *url.URL, part *part) (int64, error) {
-	b, err := h.begin(ctx, u, transfer{part: part, immutable: true})
+func (h *httpSource) storeOnce(ctx context.Context, t *ostree.Txn, c ostree.Checksum, at place, part *part) (int64, error) {
+	b, err := h.begin(ctx, at, transfer{part: part, immutable: true})
 	if err != nil {
 		return 0, err
 	}
 	if err = h.write(ctx, t, c, b); err != nil {
-		err = fmt.Errorf("%s: %w", u.Redacted(), err)
+		err = fmt.Errorf("%s: %w", at.url().Redacted(), err)
 	}
 	b.finish(err)
 	return b.off, err
@@ -292,7 +302,7 @@ func (h *httpSource) open(ctx context.Context, name, key string) (stream, error)
 	var err error
 	for _, base := range h.content {
 		var b *body
-		b, err = h.begin(ctx, base.JoinPath(name), transfer{part: h.parts.open(key), immutable: true})
+		b, err = h.begin(ctx, place{base, name}, transfer{part: h.parts.open(key), immutable: true})
 		if err == nil {
 			return b, nil
 		}

@@ -178,26 +178,27 @@ func (p *part) size() int64 {
 }
 
 // from tells whether the bytes are of that address, and with which validator.
-func (p *part) from(u string) (tag string, ok bool) {
-	if p.size() == 0 || p.url != u {
+func (p *part) from(at place) (tag string, ok bool) {
+	if p.size() == 0 || p.url != at.url().String() {
 		return "", false
 	}
 	return p.tag, true
 }
 
 // begin starts the copy anew, if the file is big enough to be worth it.
-func (p *part) begin(u, tag string, size int64) {
+func (p *part) begin(at place, tag string, size int64) {
 	if p == nil || p.fail != nil {
 		return
 	}
-	p.have, p.tag, p.url = 0, tag, u
+	p.have = 0
 	if size < partMin {
 		p.drop()
 		return
 	}
+	p.tag, p.url = tag, at.url().String()
 	p.fail = p.create()
 	if p.fail != nil {
-		p.p.log.Warn("keep transfer for resumption", "url", u, "error", p.fail)
+		p.p.log.Warn("keep transfer for resumption", "url", p.url, "error", p.fail)
 	}
 }
 

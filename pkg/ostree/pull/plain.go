@@ -12,8 +12,8 @@ import (
 	"net"
 	"net/http"
 	"net/url"
-	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -50,6 +50,48 @@ type plainConn struct {
 	limit   int64
 	silent  bool // nothing was read since the last request
 	retired time.Time
+
+	watch   *watch                // the last one: most requests of a pull have one context
+	serving atomic.Pointer[watch] // that of the request under way; nil: none, or closed by it
+}
+
+// watch closes a connection when a context ends during a request.
+type watch struct {
+	done <-chan struct{}
+	stop func() bool
+}
+
+// begin makes the end of ctx close the connection.
+func (c *plainConn) begin(ctx context.Context) error {
+	w := c.watch
+	if done := ctx.Done(); w == nil || w.done != done {
+		c.unwatch()
+		w = &watch{done: done}
+		c.watch = w
+		w.stop = context.AfterFunc(ctx, func() {
+			if c.serving.CompareAndSwap(w, nil) {
+				_ = c.Conn.Close()
+			}
+		})
+	}
+	c.serving.Store(w)
+	// A context that ended earlier closes nothing any more.
+	if ctx.Err() != nil {
+		return context.Cause(ctx)
+	}
+	return nil
+}
+
+func (c *plainConn) unwatch() {
+	if c.watch != nil {
+		c.watch.stop()
+	}
+}
+
+// Close must not be called while another goroutine has the connection.
+func (c *plainConn) Close() error {
+	c.unwatch()
+	return c.Conn.Close()
 }
 
 var (
@@ -74,24 +116,37 @@ func (c *plainConn) Read(p []byte) (int, error) {
 
 // RoundTrip is http.RoundTripper's.
 func (t *plainTransport) RoundTrip(req *http.Request) (*http.Response, error) {
+	if a, ok := req.Context().Value(answerKey{}).(*answer); ok && a.res != nil {
+		return t.adopt(a, req)
+	}
 	addr, ok := t.plain(req)
 	if !ok {
 		return t.other.RoundTrip(req)
 	}
-	for {
-		c, used, err := t.conn(req.Context(), addr)
-		if err != nil {
-			return nil, err
+	var res *http.Response
+	c, err := t.exchange(req.Context(), addr, func(c *plainConn) (err error) {
+		if err = req.Write(c.out); err == nil {
+			err = c.out.Flush()
 		}
-		res, err := t.exchange(c, req)
 		if err == nil {
-			return res, nil
+			res, err = c.header(req)
 		}
-		// A server may end a connection that was idle just when it is used again.
-		if !used || !c.silent || req.Context().Err() != nil {
-			return nil, err
-		}
+		return err
+	})
+	if err != nil {
+		return nil, err
 	}
+	t.bind(c, req.Context(), res)
+	return res, nil
+}
+
+// bind makes the end of the response's body give the connection back.
+func (t *plainTransport) bind(c *plainConn, ctx context.Context, res *http.Response) {
+	b := &plainBody{from: res.Body, t: t, c: c, ctx: ctx, keep: !res.Close}
+	if res.Body == http.NoBody {
+		b.end(true)
+	}
+	res.Body = b
 }
 
 // plain gives the address to connect to; false for what is left to the other
@@ -154,59 +209,46 @@ func (t *plainTransport) idleConn(addr string) *plainConn {
 	return nil
 }
 
-// exchange sends the request and reads the header of the response. On an error the
-// connection is closed.
-func (t *plainTransport) exchange(c *plainConn, req *http.Request) (*http.Response, error) {
-	// Closing is what ends a read or write that waits.
-	stop := context.AfterFunc(req.Context(), func() { _ = c.Close() })
-	res, err := c.exchange(req, t.other.ResponseHeaderTimeout)
-	if err == nil {
-		b := &plainBody{ReadCloser: res.Body, t: t, c: c, ctx: req.Context(), stop: stop, keep: !res.Close}
-		if res.Body == http.NoBody {
-			b.end(true)
+// exchange finds a connection for ask, which sends a request and reads the header of
+// the response.
+func (t *plainTransport) exchange(ctx context.Context, addr string, ask func(*plainConn) error) (*plainConn, error) {
+	for {
+		c, used, err := t.conn(ctx, addr)
+		if err != nil {
+			return nil, err
 		}
-		res.Body = b
-		return res, nil
-	}
-	stop()
-	_ = c.Close()
-	if ctx := req.Context(); ctx.Err() != nil {
-		return nil, context.Cause(ctx)
-	}
-	return nil, err
-}
-
-func (c *plainConn) exchange(req *http.Request, timeout time.Duration) (*http.Response, error) {
-	c.silent, c.limit = true, maxHeader
-	if timeout > 0 {
-		if err := c.SetDeadline(time.Now().Add(timeout)); err != nil {
+		if err = c.begin(ctx); err == nil {
+			err = c.timed(t.other.ResponseHeaderTimeout, ask)
+		}
+		if err == nil {
+			return c, nil
+		}
+		_ = c.Close()
+		if ctx.Err() != nil {
+			return nil, context.Cause(ctx)
+		}
+		// A server may end a connection that was idle just when it is used again.
+		if !used || !c.silent {
 			return nil, err
 		}
 	}
-	if err := withSlash(req).Write(c.out); err != nil {
-		return nil, err
-	}
-	if err := c.out.Flush(); err != nil {
-		return nil, err
-	}
-	res, err := c.header(req)
-	if err != nil {
-		return nil, err
-	}
-	c.limit = math.MaxInt64
-	return res, c.SetDeadline(time.Time{})
 }
 
-// withSlash mends what joining a path to a URL that has none leaves: "file" for "/file".
-func withSlash(req *http.Request) *http.Request {
-	if strings.HasPrefix(req.URL.EscapedPath(), "/") || req.URL.Path == "" {
-		return req
+func (c *plainConn) timed(timeout time.Duration, ask func(*plainConn) error) error {
+	c.silent, c.limit = true, maxHeader
+	if timeout > 0 {
+		if err := c.SetDeadline(time.Now().Add(timeout)); err != nil {
+			return err
+		}
 	}
-	u := *req.URL
-	u.Path, u.RawPath = "/"+u.Path, ""
-	mended := *req
-	mended.URL = &u
-	return &mended
+	if err := ask(c); err != nil {
+		return err
+	}
+	c.limit = math.MaxInt64
+	if timeout > 0 {
+		return c.SetDeadline(time.Time{})
+	}
+	return nil
 }
 
 // header reads up to the final response.
@@ -231,13 +273,13 @@ func (c *plainConn) header(req *http.Request) (*http.Response, error) {
 
 // plainBody gives the connection back at its end.
 type plainBody struct {
-	io.ReadCloser
+	from io.Reader
 	t    *plainTransport
 	c    *plainConn
 	ctx  context.Context
-	stop func() bool
 	keep bool // the connection can serve another request
 
+	over  atomic.Bool // ended or aborted
 	ended bool
 	err   error // after the end
 }
@@ -246,7 +288,7 @@ func (b *plainBody) Read(p []byte) (int, error) {
 	if b.ended {
 		return 0, b.err
 	}
-	n, err := b.ReadCloser.Read(p)
+	n, err := b.from.Read(p)
 	if err == nil {
 		return n, nil
 	}
@@ -269,12 +311,22 @@ func (b *plainBody) Close() error {
 
 func (b *plainBody) end(whole bool) {
 	b.ended, b.err = true, io.EOF
+	alive := b.over.CompareAndSwap(false, true)
+	alive = b.c.serving.Swap(nil) != nil && alive
 	// A server that sends more than was asked for cannot be understood any longer.
-	if b.stop() && whole && b.keep && b.c.in.Buffered() == 0 {
+	if alive && whole && b.keep && b.c.in.Buffered() == 0 {
 		b.t.retire(b.c)
 		return
 	}
 	_ = b.c.Close()
+}
+
+// abort ends a read that waits, from another goroutine. After the end it does nothing:
+// the connection may serve another request.
+func (b *plainBody) abort() {
+	if b.over.CompareAndSwap(false, true) {
+		_ = b.c.Conn.Close()
+	}
 }
 
 // retire keeps a connection for the next request.

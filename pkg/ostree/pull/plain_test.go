@@ -4,6 +4,7 @@ package pull
 
 import (
 	"bufio"
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -27,6 +28,12 @@ const hangUp = "<hang up>"
 // bytes that answer gives.
 func rawServer(t *testing.T, answer func(conn, n int) string) (address string, conns *atomic.Int32) {
 	t.Helper()
+	return recordServer(t, func(conn, n int, _ string) string { return answer(conn, n) })
+}
+
+// recordServer is rawServer with the bytes of the request.
+func recordServer(t *testing.T, answer func(conn, n int, request string) string) (address string, conns *atomic.Int32) {
+	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	testutil.Must(t, err)
 	t.Cleanup(func() { l.Close() })
@@ -40,12 +47,14 @@ func rawServer(t *testing.T, answer func(conn, n int) string) (address string, c
 			conn := int(conns.Add(1)) - 1
 			go func() {
 				defer c.Close()
-				in := bufio.NewReader(c)
+				var request bytes.Buffer
+				in := bufio.NewReader(io.TeeReader(c, &request))
 				for n := 0; ; n++ {
 					if _, err := http.ReadRequest(in); err != nil {
 						return
 					}
-					text := answer(conn, n)
+					text := answer(conn, n, request.String())
+					request.Reset()
 					text, last := strings.CutSuffix(text, hangUp)
 					if _, err := io.WriteString(c, text); err != nil || last {
 						return

@@ -16,12 +16,15 @@ import (
 type speed struct {
 	limit   int64 // bytes per second
 	window  time.Duration
-	timer   *time.Timer
-	began   time.Time
+	cancel  context.CancelCauseFunc
+	timer   *time.Timer // made by the first read that waits
+	began   time.Time   // zero between two such reads
 	waited  time.Duration
 	got     int64
-	stalled *atomic.Bool
+	tooSlow *atomic.Bool
 }
+
+func (s *speed) stalled() bool { return s.tooSlow != nil && s.tooSlow.Load() }
 
 // watched tells whether slow transfers are ended at all.
 func (n Network) watched() bool { return n.LowSpeedBytes >= 0 && n.LowSpeedTime >= 0 }
@@ -36,17 +39,10 @@ func (n Network) headerTimeout() time.Duration {
 
 func (s *speed) start(n Network, cancel context.CancelCauseFunc) {
 	s.stop()
-	stalled := new(atomic.Bool)
-	if !n.watched() {
-		*s = speed{stalled: stalled}
-		return
+	*s = speed{}
+	if n.watched() {
+		*s = speed{limit: n.LowSpeedBytes, window: n.LowSpeedTime, cancel: cancel}
 	}
-	*s = speed{limit: n.LowSpeedBytes, window: n.LowSpeedTime, stalled: stalled}
-	s.timer = time.AfterFunc(s.window, func() {
-		stalled.Store(true)
-		cancel(errStalled)
-	})
-	s.timer.Stop()
 }
 
 func (s *speed) stop() {
@@ -55,30 +51,41 @@ func (s *speed) stop() {
 	}
 }
 
-// before arms the timer that ends a read without any data.
+// before arms the timer that ends a read without any data. A read that does not wait
+// needs no call.
 func (s *speed) before() {
-	if s.timer == nil {
+	if s.cancel == nil {
 		return
 	}
 	s.began = time.Now()
-	s.timer.Reset(s.window)
+	if s.timer != nil {
+		s.timer.Reset(s.window)
+		return
+	}
+	tooSlow, cancel := new(atomic.Bool), s.cancel
+	s.tooSlow = tooSlow
+	s.timer = time.AfterFunc(s.window, func() {
+		tooSlow.Store(true)
+		cancel(errStalled)
+	})
 }
 
 // after judges the average over each window.
 func (s *speed) after(n int) error {
-	if s.timer == nil {
+	s.got += int64(n)
+	if s.began.IsZero() {
 		return nil
 	}
 	s.timer.Stop()
 	s.waited += time.Since(s.began)
-	s.got += int64(n)
+	s.began = time.Time{}
 	if s.waited < s.window {
 		return nil
 	}
 	slow := float64(s.got) < float64(s.limit)*s.waited.Seconds()
 	s.waited, s.got = 0, 0
 	if slow {
-		s.stalled.Store(true)
+		s.tooSlow.Store(true)
 		return errStalled
 	}
 	return nil

@@ -61,6 +61,33 @@ var (
 	errAgain = errors.New("start the transfer again")
 )
 
+// place is where a file is: below one of the addresses of the remote, or with no name
+// the address itself.
+type place struct {
+	base *url.URL
+	name string
+}
+
+func (p place) url() *url.URL {
+	if p.name == "" {
+		return rooted(p.base)
+	}
+	return rooted(p.base.JoinPath(p.name))
+}
+
+// isObject tells names of objects, which need no escaping.
+func (p place) isObject() bool { return strings.HasPrefix(p.name, "objects/") }
+
+// rooted mends what joining a path to a URL that has none leaves: "file" for "/file".
+func rooted(u *url.URL) *url.URL {
+	if strings.HasPrefix(u.Path, "/") {
+		return u
+	}
+	u = u.JoinPath("/") // a server's root has no path
+	u.Path, u.RawPath = "/"+strings.Trim(u.Path, "/"), ""
+	return u
+}
+
 // transfer says how to get a file.
 type transfer struct {
 	have *validators // send nothing if the file is still of this version
@@ -77,13 +104,14 @@ type body struct {
 	transfer
 	h    *httpSource
 	ctx  context.Context
-	url  *url.URL
+	at   place
 	size int64 // bytes of the file, -1 if unknown
 
 	version   validators // of the response
 	unchanged bool       // the server sends nothing: see transfer.have
 
-	res     *http.Response
+	in      io.ReadCloser // the rest of the response, or nil
+	file    *directFile   // what in is, if it came without the client
 	cancel  context.CancelCauseFunc
 	tag     string // what If-Range compares with
 	off     int64  // bytes delivered
@@ -94,13 +122,9 @@ type body struct {
 }
 
 // begin starts a transfer.
-func (h *httpSource) begin(ctx context.Context, u *url.URL, t transfer) (*body, error) {
-	if !strings.HasPrefix(u.Path, "/") {
-		u = u.JoinPath("/") // a server's root has no path
-		u.Path, u.RawPath = "/"+strings.Trim(u.Path, "/"), ""
-	}
-	b := &body{transfer: t, h: h, ctx: ctx, url: u, size: -1}
-	if tag, ok := t.part.from(u.String()); ok {
+func (h *httpSource) begin(ctx context.Context, at place, t transfer) (*body, error) {
+	b := &body{transfer: t, h: h, ctx: ctx, at: at, size: -1}
+	if tag, ok := t.part.from(at); ok {
 		b.tag, b.pos = tag, t.part.size()
 	}
 	if err := b.connect(); err != nil {
@@ -145,7 +169,7 @@ func (b *body) pause(wait time.Duration, cause error) error {
 		wait += rand.N(wait/4 + 1) // clients of one server should not come back together
 	}
 	b.retries++
-	b.h.log.Info("retry", "url", b.url.Redacted(), "try", b.retries, "after", wait, "error", cause)
+	b.h.log.Info("retry", "url", b.at.url().Redacted(), "try", b.retries, "after", wait, "error", cause)
 	timer := time.NewTimer(min(wait, maxRetryWait))
 	defer timer.Stop()
 	select {
@@ -165,7 +189,7 @@ func (b *body) final(err error) error {
 	if errors.As(err, &ue) {
 		err = ue.Err // the URL is named once
 	}
-	return &TransferError{URL: b.url.Redacted(), Err: err}
+	return &TransferError{URL: b.at.url().Redacted(), Err: err}
 }
 
 // transient tells errors that another try may cure.
@@ -178,12 +202,17 @@ func (b *body) transient(err error) bool {
 	return !b.h.net.FailOnNetworkErrors && !errors.Is(err, errRedirect) && !isCertificate(err)
 }
 
-// prepare writes the headers of the next request.
-func (b *body) prepare(req *http.Request) {
-	for k, v := range b.h.net.Header {
+// header writes the headers that all requests have.
+func (h *httpSource) header(req *http.Request) {
+	for k, v := range h.net.Header {
 		req.Header.Set(k, v)
 	}
-	req.Header.Set("User-Agent", b.h.net.UserAgent)
+	req.Header.Set("User-Agent", h.net.UserAgent)
+}
+
+// prepare writes the headers of the next request.
+func (b *body) prepare(req *http.Request) {
+	b.h.header(req)
 	addCookies(req, b.h.cookies, time.Now())
 	if b.have != nil && b.have.etag != "" {
 		req.Header.Set("If-None-Match", b.have.etag)
@@ -201,10 +230,33 @@ func (b *body) prepare(req *http.Request) {
 // try sends one request for what is still missing. wait is what the server
 // asks for before the next one, 0 if it does not say.
 func (b *body) try() (wait time.Duration, err error) {
-	ctx, cancel := context.WithCancelCause(b.ctx)
-	req := (&http.Request{Method: http.MethodGet, URL: b.url, Host: b.url.Host, Header: http.Header{}}).WithContext(ctx)
-	b.prepare(req)
 	b.h.meter.requests.Add(1)
+	d := b.h.directs[b.at.base]
+	if d == nil || !b.at.isObject() || b.pos > 0 || b.have != nil {
+		return b.ask(nil)
+	}
+	f, a, err := d.get(b.ctx, b.at.name)
+	if err != nil {
+		return 0, &url.Error{Op: "Get", URL: b.at.url().Redacted(), Err: err}
+	}
+	if a != nil {
+		return b.ask(a)
+	}
+	b.in, b.file, b.cancel = f, f, func(error) { f.abort() }
+	b.speed.start(b.h.net, b.cancel)
+	b.acceptWhole(f.simpleHeader)
+	return 0, nil
+}
+
+// ask lets the client send the request, or take the answer there is.
+func (b *body) ask(a *answer) (wait time.Duration, err error) {
+	ctx, cancel := context.WithCancelCause(b.ctx)
+	if a != nil {
+		ctx = context.WithValue(ctx, answerKey{}, a)
+	}
+	u := b.at.url()
+	req := (&http.Request{Method: http.MethodGet, URL: u, Host: u.Host, Header: http.Header{}}).WithContext(ctx)
+	b.prepare(req)
 	res, err := b.h.client.Do(req)
 	if err != nil {
 		cancel(nil)
@@ -218,8 +270,11 @@ func (b *body) try() (wait time.Duration, err error) {
 		cancel(nil)
 		return retryAfter(res), err
 	}
-	b.cancel = cancel
+	b.in, b.cancel = res.Body, cancel
 	b.speed.start(b.h.net, cancel)
+	if res.StatusCode == http.StatusPartialContent {
+		return 0, nil
+	}
 	return 0, b.skip()
 }
 
@@ -227,7 +282,7 @@ func (b *body) try() (wait time.Duration, err error) {
 func (b *body) accept(res *http.Response) error {
 	switch res.StatusCode {
 	case http.StatusOK:
-		b.acceptWhole(res)
+		b.acceptWhole(simpleHeader{res.ContentLength, res.Header.Get("ETag"), res.Header.Get("Last-Modified")})
 		return nil
 	case http.StatusPartialContent:
 		if b.pos == 0 {
@@ -237,7 +292,6 @@ func (b *body) accept(res *http.Response) error {
 			b.whole = true
 			return errRange
 		}
-		b.res = res
 		if res.ContentLength >= 0 {
 			b.size = b.pos + res.ContentLength
 		}
@@ -252,33 +306,35 @@ func (b *body) accept(res *http.Response) error {
 			return errAgain
 		}
 	}
-	return &StatusError{URL: b.url.Redacted(), Status: res.StatusCode}
+	return &StatusError{URL: b.at.url().Redacted(), Status: res.StatusCode}
 }
 
 // acceptWhole takes a response that begins at the start of the file. As long as
 // nothing was delivered, what was kept of another version is forgotten.
-func (b *body) acceptWhole(res *http.Response) {
-	b.res = res
-	b.version = validators{etag: res.Header.Get("ETag")}
-	if t, err := http.ParseTime(res.Header.Get("Last-Modified")); err == nil {
-		b.version.modified = t
+func (b *body) acceptWhole(h simpleHeader) {
+	b.size, b.tag = h.size, ""
+	b.version = validators{etag: h.etag}
+	strong := strings.HasPrefix(h.etag, `"`)
+	if strong {
+		b.tag = h.etag
 	}
-	b.tag = ""
-	if strings.HasPrefix(b.version.etag, `"`) {
-		b.tag = b.version.etag
-	} else if !b.version.modified.IsZero() {
-		b.tag = res.Header.Get("Last-Modified")
+	if h.modified != "" {
+		if t, err := http.ParseTime(h.modified); err == nil {
+			b.version.modified = t
+			if !strong {
+				b.tag = h.modified
+			}
+		}
 	}
-	b.size = res.ContentLength
 	if b.off == 0 {
 		b.pos = 0
-		b.part.begin(b.url.String(), b.tag, b.size)
+		b.part.begin(b.at, b.tag, b.size)
 	}
 }
 
 // skip drops what is at hand already, when the server sent the whole file.
 func (b *body) skip() error {
-	if b.pos == 0 || b.res.StatusCode == http.StatusPartialContent {
+	if b.pos == 0 {
 		return nil
 	}
 	buf := make([]byte, 32<<10)
@@ -298,13 +354,15 @@ func (b *body) skip() error {
 
 // readOnce reads from the current response, with the watch on its speed.
 func (b *body) readOnce(p []byte) (int, error) {
-	b.speed.before()
-	n, err := b.res.Body.Read(p)
+	if b.file == nil || !b.file.ready() {
+		b.speed.before()
+	}
+	n, err := b.in.Read(p)
 	if serr := b.speed.after(n); serr != nil && err == nil {
 		err = serr
 	}
 	b.h.meter.transferred(n)
-	if err != nil && !errors.Is(err, io.EOF) && b.speed.stalled.Load() {
+	if err != nil && !errors.Is(err, io.EOF) && b.speed.stalled() {
 		err = errStalled
 	}
 	if errors.Is(err, io.ErrUnexpectedEOF) {
@@ -321,7 +379,7 @@ func (b *body) Read(p []byte) (int, error) {
 		return n, err
 	}
 	for {
-		if b.res == nil {
+		if b.in == nil {
 			if err := b.connect(); err != nil {
 				return 0, err
 			}
@@ -346,15 +404,15 @@ func (b *body) Read(p []byte) (int, error) {
 // drop ends the current response.
 func (b *body) drop() {
 	b.speed.stop()
-	b.res.Body.Close()
+	b.in.Close()
 	b.cancel(nil)
-	b.res = nil
+	b.in, b.file = nil, nil
 }
 
 // finish ends the transfer; err is what became of the content. The connection
 // serves the next request if the body was read to its end.
 func (b *body) finish(err error) {
-	if b.res != nil {
+	if b.in != nil {
 		b.drop()
 	}
 	b.part.close(err)
