@@ -10,10 +10,12 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"net"
 	"net/http"
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/hostctl/hostctl/internal/testutil"
@@ -197,6 +199,26 @@ func TestDirectCancel(t *testing.T) {
 		if n := conns.Load(); n != 1 {
 			t.Errorf("%d connections", n)
 		}
+	}
+}
+
+// TestDirectStall: a server that says nothing more, before the header or after it, holds
+// up a request for the allowed time only.
+func TestDirectStall(t *testing.T) {
+	t.Parallel()
+	ask := func(text string, n Network) error {
+		address, _ := rawServer(t, func(int, int) string { return text })
+		_, err := webSource(t, address, n).metadata(t.Context(), ostree.ObjectName{Type: ostree.TypeDirTree}, 1000)
+		return err
+	}
+	n := Network{Retries: -1, LowSpeedTime: 50 * time.Millisecond}
+	if err := ask("HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nok", n); !errors.Is(err, errStalled) {
+		t.Errorf("after the header: %v", err)
+	}
+	n.ConnectTimeout = n.LowSpeedTime
+	var late net.Error
+	if err := ask("", n); !errors.As(err, &late) || !late.Timeout() {
+		t.Errorf("before the header: %v", err)
 	}
 }
 
