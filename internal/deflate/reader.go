@@ -21,8 +21,8 @@ type Reader struct {
 	nbits  uint
 	padded uint // zero bits that stand for input after its end
 
-	out        *[outSize]byte // window, then what was unpacked
-	start, end int            // of what Read has still to give
+	mem        *memory
+	start, end int // of what Read has still to give
 
 	state  func(*Reader) error
 	final  bool
@@ -33,23 +33,37 @@ type Reader struct {
 	err    error
 }
 
+// memory is in one piece: fastCodes reaches all of it from one register.
+type memory struct {
+	lit  [litSize]entry
+	dist [distSize]entry
+	out  [outSize]byte // window, then what was unpacked
+	// units are for matches of short distances.
+	units [8]unit
+}
+
 const (
 	outSize  = 4 * windowSize
-	outSlack = maxMatch + 16 // a match may write this much at the end, a whole word at a time
+	outSlack = maxMatch + 32 // a match may write this much at the end, some words at a time
 	litBits  = 11
 	distBits = 9
+	lenBits  = 7 // of the codes of code lengths, in place of dist
 )
 
 // NewReader unpacks from br, which it may have read a few bytes too far: Extra tells.
 func NewReader(br *bufio.Reader) *Reader {
-	r := &Reader{out: new([outSize]byte), means: newMeanings()}
+	r := &Reader{mem: new(memory), means: newMeanings()}
+	r.lit.entries, r.dist.entries = r.mem.lit[:], r.mem.dist[:]
+	for n := range uint(7) {
+		r.mem.units[n+1].fill(n + 1)
+	}
 	r.Reset(br)
 	return r
 }
 
 // Reset begins another stream and keeps the memory.
 func (r *Reader) Reset(br *bufio.Reader) {
-	*r = Reader{br: br, out: r.out, lit: r.lit, dist: r.dist, means: r.means, state: (*Reader).blockHeader}
+	*r = Reader{br: br, mem: r.mem, lit: r.lit, dist: r.dist, means: r.means, state: (*Reader).blockHeader}
 }
 
 // Extra gives the number of bytes after the end of the stream that were taken from
@@ -69,7 +83,7 @@ func (r *Reader) Read(p []byte) (int, error) {
 		r.slide()
 		r.err = r.fill()
 	}
-	n := copy(p, r.out[r.start:r.end])
+	n := copy(p, r.mem.out[r.start:r.end])
 	r.start += n
 	return n, nil
 }
@@ -79,7 +93,7 @@ func (r *Reader) slide() {
 	if r.end < outSize/2 {
 		return
 	}
-	copy(r.out[:], r.out[r.end-windowSize:r.end])
+	copy(r.mem.out[:], r.mem.out[r.end-windowSize:r.end])
 	r.start, r.end = windowSize, windowSize
 }
 
@@ -101,6 +115,12 @@ func (r *Reader) fill() error {
 // zero; use complains about those that count.
 func (r *Reader) need(n uint) error {
 	for r.nbits < n {
+		if len(r.in)-r.pos >= 8 && r.padded == 0 {
+			r.bits = r.bits&(1<<r.nbits-1) | word(r.in, r.pos)<<r.nbits
+			r.pos += int(63-r.nbits) >> 3
+			r.nbits |= 56
+			return nil
+		}
 		if r.pos == len(r.in) {
 			if err := r.refill(); err != nil {
 				return err
@@ -211,7 +231,7 @@ func (r *Reader) copyStored() error {
 			if err != nil {
 				return err
 			}
-			r.out[r.end] = byte(v)
+			r.mem.out[r.end] = byte(v)
 			r.end++
 			r.stored--
 			continue
@@ -225,7 +245,7 @@ func (r *Reader) copyStored() error {
 				return io.ErrUnexpectedEOF
 			}
 		}
-		n := copy(r.out[r.end:min(r.end+r.stored, outSize-outSlack)], r.in[r.pos:])
+		n := copy(r.mem.out[r.end:min(r.end+r.stored, outSize-outSlack)], r.in[r.pos:])
 		r.end += n
 		r.pos += n
 		r.stored -= n
@@ -239,13 +259,13 @@ func (r *Reader) copyStored() error {
 // codes unpacks symbols until the room or the block ends.
 func (r *Reader) codes() error {
 	for r.end < outSize-outSlack {
-		// A pair of length and distance has at most 48 bits.
 		if len(r.in)-r.pos >= fastInput && r.padded == 0 {
 			if done, err := r.fastCodes(); done || err != nil {
 				return err
 			}
 			continue
 		}
+		// A pair of length and distance has at most 48 bits.
 		if err := r.need(48); err != nil {
 			return err
 		}
@@ -266,7 +286,7 @@ func (r *Reader) oneCode() (done bool, err error) {
 	}
 	switch {
 	case e.literal():
-		r.out[r.end] = byte(e >> 16)
+		r.mem.out[r.end] = byte(e >> 16)
 		r.end++
 		return false, nil
 	case e.special() && e.op() == opEnd:
@@ -287,6 +307,9 @@ func (r *Reader) oneCode() (done bool, err error) {
 	if distance > r.end {
 		return false, fmt.Errorf("%w: distance %d before the start", ErrCorrupt, distance)
 	}
-	r.end = copyMatch(r.out, r.end, distance, length)
+	for range length {
+		r.mem.out[r.end] = r.mem.out[r.end-distance]
+		r.end++
+	}
 	return false, nil
 }

@@ -4,115 +4,143 @@ package deflate
 
 import "fmt"
 
-// fastInput is how much input fastCodes needs for one symbol, which it refills for twice.
+// fastInput is how much input fastCodes needs for one turn, which refills twice.
 const fastInput = 16
 
 // fastCodes is oneCode in a loop that keeps everything in registers, as long as there
-// is input for every refill. Bits above nbits are those of the input, or zero.
+// is input for every refill. Only the lowest six bits of nbits count, and bits above it
+// are those of the input.
 func (r *Reader) fastCodes() (done bool, err error) {
-	in, pos, bits, nbits := r.in, r.pos, r.bits&(1<<(r.nbits&63)-1), r.nbits
-	out, end := r.out, r.end
-	lit, dist := r.lit.entries, r.dist.entries
+	m, in, pos, end := r.mem, r.in, r.pos, r.end
+	nbits := uint32(r.nbits)
+	bits := r.bits&(1<<(nbits&63)-1) | word(in, pos)<<(nbits&63)
+	pos += int(^nbits >> 3 & 7)
+	nbits |= 56
 	last := len(in) - fastInput
+	stop := uint32(0)
+	// The entry of the next code is read early, to be there when it is needed.
+	e := m.lit[bits&(1<<litBits-1)]
 	for end < outSize-outSlack && pos <= last {
-		bits |= word(in, pos) << (nbits & 63)
-		pos += int((63 - nbits) >> 3)
-		nbits |= 56
-		e := lit[bits&(1<<litBits-1)]
+		// There are 56 bits, and e is looked up.
+		at := bits
+		bits >>= e & 63
+		nbits -= uint32(e)
 		if e.literal() {
-			bits >>= e & 31
-			nbits -= uint(e & 31)
-			out[end] = byte(e >> 16)
+			putByte(&m.out, end, byte(e>>16))
 			end++
-			e = lit[bits&(1<<litBits-1)]
+			e = m.lit[bits&(1<<litBits-1)]
+			at = bits
+			bits >>= e & 63
+			nbits -= uint32(e)
 			if e.literal() {
-				bits >>= e & 31
-				nbits -= uint(e & 31)
-				out[end] = byte(e >> 16)
+				putByte(&m.out, end, byte(e>>16))
 				end++
-				e = lit[bits&(1<<litBits-1)]
+				e = m.lit[bits&(1<<litBits-1)]
+				at = bits
+				bits >>= e & 63
+				nbits -= uint32(e)
 				if e.literal() {
-					bits >>= e & 31
-					nbits -= uint(e & 31)
-					out[end] = byte(e >> 16)
+					putByte(&m.out, end, byte(e>>16))
 					end++
+					e = m.lit[bits&(1<<litBits-1)]
+					bits |= word(in, pos) << (nbits & 63)
+					pos += int(^nbits >> 3 & 7)
+					nbits |= 56
 					continue
 				}
 			}
 		}
 		if e.special() {
-			e = lit.second(e, bits>>litBits)
-			if e.literal() {
-				bits >>= e & 31
-				nbits -= uint(e & 31)
-				out[end] = byte(e >> 16)
-				end++
-				continue
+			if e.op() == opTable {
+				e = second(m.lit[:], e, bits>>litBits)
+				bits >>= e & 63
+				nbits -= uint32(e)
 			}
 			if e.special() {
-				bits >>= e & 31
-				nbits -= uint(e & 31)
-				if e.op() != opEnd {
-					err = fmt.Errorf("%w: invalid code", ErrCorrupt)
-					break
-				}
-				r.state = (*Reader).blockHeader
-				done = true
+				stop = e.op()
+				break
+			}
+			if e.literal() {
+				putByte(&m.out, end, byte(e>>16))
+				end++
+				e = m.lit[bits&(1<<litBits-1)]
+				bits |= word(in, pos) << (nbits & 63)
+				pos += int(^nbits >> 3 & 7)
+				nbits |= 56
+				continue
+			}
+		}
+		length := e.number(at)
+		// There are bits for the first table at least, before others come.
+		e = m.dist[bits&(1<<distBits-1)]
+		bits |= word(in, pos) << (nbits & 63)
+		pos += int(^nbits >> 3 & 7)
+		nbits |= 56
+		if e.special() {
+			if e.op() == opTable {
+				e = second(m.dist[:], e, bits>>distBits)
+			}
+			if e.special() {
+				stop = badDistance
 				break
 			}
 		}
-		length := e.number(bits)
-		bits >>= e & 31
-		nbits -= uint(e & 31)
-		if nbits < maxDistBits {
-			bits |= word(in, pos) << (nbits & 63)
-			pos += int((63 - nbits) >> 3)
-			nbits |= 56
-		}
-		d := dist[bits&(1<<distBits-1)]
-		if d.special() {
-			d = dist.second(d, bits>>distBits)
-		}
-		distance := d.number(bits)
-		bits >>= d & 31
-		nbits -= uint(d & 31)
-		if d.special() || distance > end {
-			err = fmt.Errorf("%w: distance", ErrCorrupt)
+		distance := e.number(bits)
+		bits >>= e & 63
+		nbits -= uint32(e)
+		if distance > end {
+			stop = badDistance
 			break
 		}
-		end = copyMatch(out, end, distance, length)
-	}
-	r.pos, r.bits, r.nbits, r.end = pos, bits, nbits, end
-	return done, err
-}
-
-// copyMatch repeats what lies distance before end. It may write up to fifteen bytes
-// behind the match.
-func copyMatch(out *[outSize]byte, end, distance, length int) int {
-	from, to := end-distance, end+length
-	switch {
-	case distance >= 8:
-		for {
-			copyWord(out, end, from)
-			copyWord(out, end+8, from+8)
-			end += 16
-			from += 16
-			if end >= to {
-				return to
+		e = m.lit[bits&(1<<litBits-1)]
+		bits |= word(in, pos) << (nbits & 63)
+		pos += int(^nbits >> 3 & 7)
+		nbits |= 56
+		to := end + length
+		switch {
+		case distance >= 16:
+			copyWords(&m.out, end, end-distance)
+			copyWords(&m.out, end+16, end+16-distance)
+			for end += 32; end < to; end += 16 {
+				copyWords(&m.out, end, end-distance)
+			}
+		case distance >= 8:
+			for ; end < to; end += 8 {
+				copyWord(&m.out, end, end-distance)
+			}
+		default:
+			unit := &m.units[distance&7]
+			v := word(m.out[:], end-distance) & unit.mask * unit.times
+			for ; end < to; end += int(unit.step) {
+				putWord(&m.out, end, v)
 			}
 		}
-	case distance == 1:
-		v := uint64(out[from]) * 0x0101010101010101
-		for ; end < to; end += 8 {
-			putWord(out, end, v)
-		}
-		return to
+		end = to
 	}
-	// Each word repeats what is there already; its rest is overwritten by the next.
-	for end < to {
-		copyWord(out, end, from)
-		end += distance
-		from += distance
+	r.pos, r.bits, r.nbits, r.end = pos, bits, uint(nbits&63), end
+	switch stop {
+	case opEnd:
+		r.state = (*Reader).blockHeader
+		return true, nil
+	case opInvalid:
+		return false, fmt.Errorf("%w: invalid code", ErrCorrupt)
+	case badDistance:
+		return false, fmt.Errorf("%w: distance", ErrCorrupt)
 	}
-	return to
+	return false, nil
+}
+
+// unit makes of the bytes before the end a word that repeats them.
+type unit struct {
+	mask, times uint64
+	step        uint64 // to where the word continues
+}
+
+// fill prepares for a distance of n bytes, n at most 7.
+func (u *unit) fill(n uint) {
+	u.mask = 1<<(8*n) - 1
+	for i := uint(0); i < 64; i += 8 * n {
+		u.times |= 1 << i
+	}
+	u.step = uint64(8 / n * n)
 }

@@ -7,62 +7,64 @@ import (
 	"math/bits"
 )
 
-// entry says what a code means. Bits 0 to 4 are the number of bits that it takes, those of
-// the number behind it included; bits 8 to 11 the length of the code alone; bits 16 to 30
-// a value. Bit 31 marks a literal. Bit 15 marks what is special: bits 8 and 9 are an
-// operation then, and bits 10 to 13 the index bits of a second table.
+// entry says what a code means. Bits 0 to 5 are the number of bits that it takes, those of
+// the number behind it included; bits 8 to 11 the length of the code alone; bits 16 to 31
+// a value. Bit 15 marks a literal. Bit 14 marks what is special: bits 12 and 13 are an
+// operation then, and one that leads to a second table takes no bits yet.
 type entry uint32
 
 const (
-	specialFlag = 1 << 15
-	literalFlag = 1 << 31
+	literalFlag = 1 << 15
+	specialFlag = 1 << 14
+	kindShift   = 12
 )
 
 const (
-	opTable = iota // the value is the offset of a second table
+	opTable = iota // a second table: the value is its offset, bits 8 to 11 its index bits
 	opEnd          // of the block
 	opInvalid
+	badDistance // is no operation
 )
 
 const (
-	endEntry     entry = specialFlag | opEnd<<8
-	invalidEntry entry = specialFlag | opInvalid<<8 | 1
+	endMeaning     entry = specialFlag | opEnd<<kindShift
+	invalidMeaning entry = specialFlag | opInvalid<<kindShift
+	invalidEntry         = invalidMeaning + 1
 )
 
-func (e entry) literal() bool { return int32(e) < 0 }
+func (e entry) literal() bool { return e&literalFlag != 0 }
 func (e entry) special() bool { return e&specialFlag != 0 }
-func (e entry) op() uint32    { return uint32(e) >> 8 & 3 }
-func (e entry) bits() uint    { return uint(e) & 31 }
+func (e entry) op() uint32    { return uint32(e) >> kindShift & 3 }
+func (e entry) bits() uint    { return uint(e) & 63 }
+func (e entry) code() uint    { return uint(e) >> 8 & 15 }
 
-// number gives a length or distance whose code is at the low end of b.
+// number gives a length or distance whose code is at the low end of b. Bits 12 and 13
+// are zero then, and masks that fit shift instructions cost nothing.
 func (e entry) number(b uint64) int {
-	return int(e>>16) + int(b&(1<<(e&31)-1)>>(e>>8&15))
+	return int(e>>16) + int(b&(1<<(e&63)-1)>>(e>>8&63))
 }
 
 // withCode enters the length of the code of what a symbol means.
-func (e entry) withCode(n uint) entry {
-	if e.literal() || e.special() {
-		return e + entry(n)
-	}
-	return e + entry(n) + entry(n)<<8
-}
+func (e entry) withCode(n uint) entry { return e + entry(n)*0x101 }
 
 func literalEntry(value uint32) entry { return entry(literalFlag | value<<16) }
 
 // numberEntry is a base to which extra bits are added.
 func numberEntry(base, extra uint32) entry { return entry(base<<16 | extra) }
 
-// tableSize has room for a first table of litBits and the second tables of all longer codes.
-const tableSize = 1 << 13
-
-type tableEntries [tableSize]entry
+// Sizes have room for a first table and the second tables of all longer codes: each has
+// at least two symbols, and an entry for all that may follow the first bits.
+const (
+	litSize  = 1<<litBits + 288/2<<(maxCodeLen-litBits)
+	distSize = 1<<distBits + 32/2<<(maxCodeLen-distBits)
+)
 
 // second follows e to a second table, if it leads to one; b are the bits behind the first.
-func (t *tableEntries) second(e entry, b uint64) entry {
+func second(entries []entry, e entry, b uint64) entry {
 	if e.op() != opTable {
 		return e
 	}
-	return t[(int(e>>16)+int(b&(1<<(e>>10&15)-1)))&(tableSize-1)]
+	return entries[int(e>>16)+int(b&(1<<e.code()-1))]
 }
 
 // huffTable decodes one alphabet: a first table for short codes, followed by second
@@ -70,14 +72,14 @@ func (t *tableEntries) second(e entry, b uint64) entry {
 type huffTable struct {
 	first   uint // index bits of the first table
 	used    int  // entries
-	entries *tableEntries
+	entries []entry
 }
 
 // find gives the entry for the code at the low end of b.
 func (t *huffTable) find(b uint64) entry {
 	e := t.entries[b&(1<<t.first-1)]
 	if e.special() {
-		e = t.entries.second(e, b>>t.first)
+		e = second(t.entries, e, b>>t.first)
 	}
 	return e
 }
@@ -117,9 +119,6 @@ func (t *huffTable) build(first uint, lengths []uint8, means []entry) error {
 			next[n]++
 		}
 	}
-	if t.entries == nil {
-		t.entries = new(tableEntries)
-	}
 	t.first = first
 	t.enter(sorted[:], count[:], means)
 	return nil
@@ -129,14 +128,13 @@ func (t *huffTable) build(first uint, lengths []uint8, means []entry) error {
 func (t *huffTable) enter(sorted []uint16, count []int, means []entry) {
 	entries, at := t.entries, 0
 	entries[0] = invalidEntry
-	code := uint32(0)
+	code := uint32(0) // lowest bit first
 	for n := uint(1); n <= t.first; n++ {
 		half := 1 << (n - 1)
 		copy(entries[half:2*half], entries[:half])
-		code <<= 1
 		for _, sym := range sorted[at : at+count[n]] {
-			entries[bits.Reverse32(code)>>(32-n)] = means[sym].withCode(n)
-			code++
+			entries[code] = means[sym].withCode(n)
+			code = nextCode(code, n)
 		}
 		at += count[n]
 	}
@@ -146,13 +144,19 @@ func (t *huffTable) enter(sorted []uint16, count []int, means []entry) {
 		longest--
 	}
 	for n := t.first + 1; n <= longest; n++ {
-		code <<= 1
 		for _, sym := range sorted[at : at+count[n]] {
-			t.addLong(bits.Reverse32(code)>>(32-n), n, longest, means[sym].withCode(n))
-			code++
+			t.addLong(code, n, longest, means[sym].withCode(n))
+			code = nextCode(code, n)
 		}
 		at += count[n]
 	}
+}
+
+// nextCode adds one to a code of n bits that has its lowest bit first: the last zero
+// becomes one and the ones behind it zero. No other follows the last code.
+func nextCode(code uint32, n uint) uint32 {
+	bit := uint32(1) << bits.Len32(code^(1<<n-1)) >> 1
+	return code&(bit-1) | bit
 }
 
 // addLong enters a code that is longer than the index of the first table, lowest bit
@@ -161,7 +165,7 @@ func (t *huffTable) addLong(code uint32, n, longest uint, e entry) {
 	head := &t.entries[code&(1<<t.first-1)]
 	sub := longest - t.first
 	if *head == invalidEntry {
-		*head = entry(specialFlag | opTable<<8 | uint32(sub)<<10 | uint32(t.used)<<16)
+		*head = entry(specialFlag | opTable<<kindShift | uint32(sub)<<8 | uint32(t.used)<<16)
 		t.used += 1 << sub
 	}
 	table := t.entries[*head>>16:][:1<<sub]
@@ -196,7 +200,7 @@ func literalMeaning(sym int) entry {
 	case sym < 256:
 		return literalEntry(uint32(sym))
 	case sym == 256:
-		return endEntry
+		return endMeaning
 	case sym < 265:
 		return numberEntry(uint32(sym-254), 0)
 	case sym < 285:
@@ -205,7 +209,7 @@ func literalMeaning(sym int) entry {
 	case sym == 285:
 		return numberEntry(maxMatch, 0)
 	}
-	return invalidEntry - 1
+	return invalidMeaning
 }
 
 func distanceMeaning(sym int) entry {
@@ -216,7 +220,7 @@ func distanceMeaning(sym int) entry {
 		extra := uint32(sym-2) / 2
 		return numberEntry((2+uint32(sym)%2)<<extra+1, extra)
 	}
-	return invalidEntry - 1
+	return invalidMeaning
 }
 
 // fixed enters the codes of block type 1.
@@ -262,7 +266,7 @@ func (r *Reader) dynamic() error {
 		lens[i] = uint8(v)
 	}
 	// The table of lengths is needed for a moment only.
-	if err := r.dist.build(7, lens[:], r.means.lens[:]); err != nil {
+	if err := r.dist.build(lenBits, lens[:], r.means.lens[:]); err != nil {
 		return err
 	}
 	var lengths [286 + 30]uint8
@@ -284,10 +288,12 @@ func (r *Reader) dynamic() error {
 
 func (r *Reader) readLengths(lengths []uint8) error {
 	for i := 0; i < len(lengths); {
-		if err := r.need(7); err != nil {
-			return err
+		if r.nbits < 14 { // a code and what is behind it
+			if err := r.need(14); err != nil {
+				return err
+			}
 		}
-		e := r.dist.find(r.bits)
+		e := r.mem.dist[r.bits&(1<<lenBits-1)]
 		if err := r.use(e.bits()); err != nil {
 			return err
 		}
@@ -307,10 +313,12 @@ func (r *Reader) readLengths(lengths []uint8) error {
 		if i+n > len(lengths) {
 			return fmt.Errorf("%w: code lengths overflow", ErrCorrupt)
 		}
-		for range n {
-			lengths[i] = value
-			i++
+		if value != 0 {
+			for j := range n {
+				lengths[i+j] = value
+			}
 		}
+		i += n
 	}
 	return nil
 }

@@ -20,3 +20,10 @@ func putWord(b *[outSize]byte, i int, v uint64) {
 func copyWord(b *[outSize]byte, to, from int) {
 	*(*uint64)(unsafe.Add(unsafe.Pointer(b), to)) = *(*uint64)(unsafe.Add(unsafe.Pointer(b), from))
 }
+
+// copyWords copies sixteen bytes that do not overlap.
+func copyWords(b *[outSize]byte, to, from int) {
+	*(*[16]byte)(unsafe.Add(unsafe.Pointer(b), to)) = *(*[16]byte)(unsafe.Add(unsafe.Pointer(b), from))
+}
+
+func putByte(b *[outSize]byte, i int, v byte) { *(*byte)(unsafe.Add(unsafe.Pointer(b), i)) = v }
