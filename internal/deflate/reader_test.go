@@ -121,6 +121,36 @@ func TestReaderTruncated(t *testing.T) {
 	}
 }
 
+// Damaged streams give what the standard library gives, up to where it refuses them.
+func TestReaderDamaged(t *testing.T) {
+	t.Parallel()
+	rnd := rand.New(rand.NewPCG(5, 6))
+	r := NewReader(bufio.NewReader(strings.NewReader("")))
+	for name, data := range streams(t) {
+		for _, level := range []int{1, 9, flate.HuffmanOnly} {
+			stream := packed(t, level, data[:min(len(data), 200_000)])
+			for range 30 {
+				bad := bytes.Clone(stream)
+				for range 1 + rnd.IntN(2) {
+					bad[rnd.IntN(len(bad))] ^= 1 << rnd.IntN(8)
+				}
+				want, wantErr := io.ReadAll(io.LimitReader(flate.NewReader(bytes.NewReader(bad)), 1<<20))
+				r.Reset(bufio.NewReaderSize(bytes.NewReader(bad), 4096))
+				got, err := io.ReadAll(io.LimitReader(r, 1<<20))
+				// The library may keep back what it unpacked before an error.
+				if !bytes.HasPrefix(got, want) || wantErr == nil && len(got) > len(want) {
+					t.Fatalf("%s, level %d: %d bytes of %d, %v and %v", name, level, len(got), len(want), err, wantErr)
+				}
+				var corrupt flate.CorruptInputError
+				refused := errors.Is(err, ErrCorrupt) || errors.Is(err, io.ErrUnexpectedEOF)
+				if (wantErr == nil) != (err == nil) || errors.As(wantErr, &corrupt) && !refused {
+					t.Fatalf("%s, level %d: %v instead of %v", name, level, err, wantErr)
+				}
+			}
+		}
+	}
+}
+
 // FuzzReader: what the standard library takes gives the same here, and what it
 // refuses is refused, truncation as such.
 func FuzzReader(f *testing.F) {

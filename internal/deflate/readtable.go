@@ -4,6 +4,7 @@ package deflate
 
 import (
 	"fmt"
+	"io"
 	"math/bits"
 )
 
@@ -86,9 +87,6 @@ func (t *huffTable) find(b uint64) entry {
 
 const maxCodeLen = 15
 
-// maxDistBits is the most that a distance takes.
-const maxDistBits = maxCodeLen + 13
-
 // build makes the tables for code lengths and what the symbols mean. A set of codes
 // must be complete; a single one of one bit, or none, may stand alone.
 func (t *huffTable) build(first uint, lengths []uint8, means []entry) error {
@@ -111,13 +109,14 @@ func (t *huffTable) build(first uint, lengths []uint8, means []entry) error {
 	if used := next[maxCodeLen+1]; left > 0 && (used > 1 || longest > 1) {
 		return fmt.Errorf("%w: incomplete set of codes", ErrCorrupt)
 	}
-	// Symbols by length of their codes, in which order the codes count up.
+	// Symbols by length of their codes, in which order the codes count up; those
+	// without one come last.
 	var sorted [288]uint16
+	next[0] = next[maxCodeLen+1]
 	for sym, n := range lengths {
-		if n > 0 {
-			sorted[next[n]] = uint16(sym)
-			next[n]++
-		}
+		at := &next[n&15]
+		sorted[*at] = uint16(sym)
+		*at++
 	}
 	t.first = first
 	t.enter(sorted[:], count[:], means)
@@ -128,13 +127,14 @@ func (t *huffTable) build(first uint, lengths []uint8, means []entry) error {
 func (t *huffTable) enter(sorted []uint16, count []int, means []entry) {
 	entries, at := t.entries, 0
 	entries[0] = invalidEntry
-	code := uint32(0) // lowest bit first
+	code := uint(0)
 	for n := uint(1); n <= t.first; n++ {
 		half := 1 << (n - 1)
 		copy(entries[half:2*half], entries[:half])
+		code <<= 1
 		for _, sym := range sorted[at : at+count[n]] {
-			entries[code] = means[sym].withCode(n)
-			code = nextCode(code, n)
+			entries[reverse(code, n)] = means[sym].withCode(n)
+			code++
 		}
 		at += count[n]
 	}
@@ -144,24 +144,21 @@ func (t *huffTable) enter(sorted []uint16, count []int, means []entry) {
 		longest--
 	}
 	for n := t.first + 1; n <= longest; n++ {
+		code <<= 1
 		for _, sym := range sorted[at : at+count[n]] {
-			t.addLong(code, n, longest, means[sym].withCode(n))
-			code = nextCode(code, n)
+			t.addLong(reverse(code, n), n, longest, means[sym].withCode(n))
+			code++
 		}
 		at += count[n]
 	}
 }
 
-// nextCode adds one to a code of n bits that has its lowest bit first: the last zero
-// becomes one and the ones behind it zero. No other follows the last code.
-func nextCode(code uint32, n uint) uint32 {
-	bit := uint32(1) << bits.Len32(code^(1<<n-1)) >> 1
-	return code&(bit-1) | bit
-}
+// reverse puts the first bit of a code lowest.
+func reverse(code, n uint) uint { return uint(bits.Reverse16(uint16(code))) >> ((16 - n) & 15) }
 
 // addLong enters a code that is longer than the index of the first table, lowest bit
 // first, wherever the bits behind it lead.
-func (t *huffTable) addLong(code uint32, n, longest uint, e entry) {
+func (t *huffTable) addLong(code, n, longest uint, e entry) {
 	head := &t.entries[code&(1<<t.first-1)]
 	sub := longest - t.first
 	if *head == invalidEntry {
@@ -190,7 +187,7 @@ func newMeanings() *meanings {
 		m.dists[sym] = distanceMeaning(sym)
 	}
 	for sym := range m.lens {
-		m.lens[sym] = literalEntry(uint32(sym))
+		m.lens[sym] = lengthMeaning(sym)
 	}
 	return m
 }
@@ -287,28 +284,35 @@ func (r *Reader) dynamic() error {
 }
 
 func (r *Reader) readLengths(lengths []uint8) error {
+	bits, nbits := r.bits, r.nbits
 	for i := 0; i < len(lengths); {
-		if r.nbits < 14 { // a code and what is behind it
+		if nbits < 14 { // a code and what is behind it
+			r.bits, r.nbits = bits, nbits
 			if err := r.need(14); err != nil {
 				return err
 			}
+			bits, nbits = r.bits, r.nbits
 		}
-		e := r.mem.dist[r.bits&(1<<lenBits-1)]
-		if err := r.use(e.bits()); err != nil {
-			return err
+		e, at := r.mem.dist[bits&(1<<lenBits-1)], bits
+		bits >>= e & 63
+		nbits -= e.bits()
+		if nbits < r.padded {
+			return io.ErrUnexpectedEOF
 		}
-		if !e.literal() {
-			return fmt.Errorf("%w: invalid code length", ErrCorrupt)
-		}
-		sym := uint8(e >> 16)
-		if sym < 16 {
-			lengths[i] = sym
+		if e.literal() {
+			lengths[i] = uint8(e >> 16)
 			i++
 			continue
 		}
-		n, value, err := r.repeat(sym, lengths[:i])
-		if err != nil {
-			return err
+		if e.special() {
+			return fmt.Errorf("%w: invalid code length", ErrCorrupt)
+		}
+		n, value := e.number(at), uint8(0)
+		if n&repeatLast != 0 {
+			if i == 0 {
+				return fmt.Errorf("%w: nothing to repeat", ErrCorrupt)
+			}
+			n, value = n&^repeatLast, lengths[i-1]
 		}
 		if i+n > len(lengths) {
 			return fmt.Errorf("%w: code lengths overflow", ErrCorrupt)
@@ -320,23 +324,22 @@ func (r *Reader) readLengths(lengths []uint8) error {
 		}
 		i += n
 	}
+	r.bits, r.nbits = bits, nbits
 	return nil
 }
 
-func (r *Reader) repeat(sym uint8, before []uint8) (n int, value uint8, err error) {
-	var extra uint
-	var base int
+// repeatLast marks the number of times that the code length before is repeated.
+const repeatLast = 1 << 15
+
+// lengthMeaning: codes from 16 on repeat.
+func lengthMeaning(sym int) entry {
 	switch sym {
 	case 16:
-		if len(before) == 0 {
-			return 0, 0, fmt.Errorf("%w: nothing to repeat", ErrCorrupt)
-		}
-		base, extra, value = 3, 2, before[len(before)-1]
+		return numberEntry(3|repeatLast, 2)
 	case 17:
-		base, extra = 3, 3
-	default:
-		base, extra = 11, 7
+		return numberEntry(3, 3)
+	case 18:
+		return numberEntry(11, 7)
 	}
-	v, err := r.take(extra)
-	return base + int(v), value, err
+	return literalEntry(uint32(sym))
 }
