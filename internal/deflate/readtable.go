@@ -90,13 +90,22 @@ const maxCodeLen = 15
 // build makes the tables for code lengths and what the symbols mean. A set of codes
 // must be complete; a single one of one bit, or none, may stand alone.
 func (t *huffTable) build(first uint, lengths []uint8, means []entry) error {
-	var count, next [maxCodeLen + 2]int
-	for _, n := range lengths {
+	// The halves of the alphabet have counts of their own: each would else wait for the
+	// one before.
+	var count, other, next, upper [maxCodeLen + 2]int
+	half := (len(lengths) + 1) / 2
+	low, high := lengths[:half], lengths[half:]
+	for i, n := range low {
 		count[n&15]++
+		if i < len(high) {
+			other[high[i]&15]++
+		}
 	}
-	count[0] = 0
+	count[0], other[0] = 0, 0
 	left, longest := 1, 0
 	for n := 1; n <= maxCodeLen; n++ {
+		upper[n] = next[n] + count[n]
+		count[n] += other[n]
 		left = left<<1 - count[n]
 		if left < 0 {
 			return fmt.Errorf("%w: too many codes", ErrCorrupt)
@@ -113,10 +122,16 @@ func (t *huffTable) build(first uint, lengths []uint8, means []entry) error {
 	// without one come last.
 	var sorted [288]uint16
 	next[0] = next[maxCodeLen+1]
-	for sym, n := range lengths {
+	upper[0] = next[0]
+	for i, n := range low {
 		at := &next[n&15]
-		sorted[*at] = uint16(sym)
+		sorted[*at] = uint16(i)
 		*at++
+		if i < len(high) {
+			at = &upper[high[i]&15]
+			sorted[*at] = uint16(half + i)
+			*at++
+		}
 	}
 	t.first = first
 	t.enter(sorted[:], count[:], means)
