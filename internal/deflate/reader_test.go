@@ -10,6 +10,7 @@ import (
 	"io"
 	"math/rand/v2"
 	"os"
+	"slices"
 	"strings"
 	"testing"
 	"testing/iotest"
@@ -179,16 +180,29 @@ func FuzzReader(f *testing.F) {
 }
 
 func BenchmarkReader(b *testing.B) {
-	data := streams(b)["program"]
-	stream := packed(b, 6, data)
+	program := streams(b)["program"]
+	program = program[:len(program)&^(4<<10-1)]
+	b.Run("big", func(b *testing.B) { benchmarkReader(b, program, len(program)) })
+	// Tables are a large part of what small files cost.
+	b.Run("small", func(b *testing.B) { benchmarkReader(b, program, 4<<10) })
+}
+
+// benchmarkReader unpacks data that was packed in pieces of n bytes.
+func benchmarkReader(b *testing.B, data []byte, n int) {
+	var all [][]byte
+	for part := range slices.Chunk(data, n) {
+		all = append(all, packed(b, 6, part))
+	}
 	b.SetBytes(int64(len(data)))
 	r := NewReader(bufio.NewReader(strings.NewReader("")))
 	br := bufio.NewReaderSize(nil, 128<<10)
 	for b.Loop() {
-		br.Reset(bytes.NewReader(stream))
-		r.Reset(br)
-		if n, err := io.Copy(io.Discard, r); err != nil || n != int64(len(data)) {
-			b.Fatal(n, err)
+		for _, stream := range all {
+			br.Reset(bytes.NewReader(stream))
+			r.Reset(br)
+			if got, err := io.Copy(io.Discard, r); err != nil || got != int64(n) {
+				b.Fatal(got, err)
+			}
 		}
 	}
 }
