@@ -122,6 +122,7 @@ func (b *bench) once(ctx context.Context, w work, p int) (s sample, err error) {
 	}
 	// What is left to write belongs to the preparation.
 	syscall.Sync()
+	dropCaches()
 	if err := warm(w.reads); err != nil {
 		return s, err
 	}
@@ -144,6 +145,14 @@ func (b *bench) once(ctx context.Context, w work, p int) (s sample, err error) {
 		s.size, err = w.size(dir)
 	}
 	return s, err
+}
+
+// dropCaches frees what earlier runs left in the page cache. A virtual machine gets memory that
+// it touches for the first time from its host, which takes as long as to copy it a few
+// times: whoever runs is to have memory that was in use a moment ago. Where that is not
+// allowed, the results scatter more.
+func dropCaches() {
+	_ = os.WriteFile("/proc/sys/vm/drop_caches", []byte("1"), 0)
 }
 
 // warm reads all files below some folders: machines that give memory back drop what was
