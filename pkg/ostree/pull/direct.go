@@ -91,7 +91,7 @@ func (d *direct) get(ctx context.Context, name string) (f *directFile, a *answer
 			return err
 		}
 		if !c.simple(&f.simpleHeader) {
-			res, err = c.header(d.req)
+			res, err = c.header(d.req) //nolint:bodyclose // it ends with the answer
 		}
 		return err
 	})

@@ -129,7 +129,7 @@ func (t *plainTransport) RoundTrip(req *http.Request) (*http.Response, error) {
 			err = c.out.Flush()
 		}
 		if err == nil {
-			res, err = c.header(req)
+			res, err = c.header(req) //nolint:bodyclose // bind gives it one that the caller closes
 		}
 		return err
 	})
