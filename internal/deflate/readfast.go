@@ -11,11 +11,8 @@ const fastInput = 16
 // is input for every refill. Only the lowest six bits of nbits count, and bits above it
 // are those of the input.
 func (r *Reader) fastCodes() (done bool, err error) {
-	m, in, pos, end := r.mem, r.in, r.pos, r.end
-	nbits := uint32(r.nbits)
-	bits := r.bits&(1<<(nbits&63)-1) | word(in, pos)<<(nbits&63)
-	pos += int(^nbits >> 3 & 7)
-	nbits |= 56
+	m, in, end := r.mem, r.in, r.end
+	bits, nbits, pos := refill(r.bits&(1<<(r.nbits&63)-1), uint32(r.nbits), in, r.pos)
 	last := len(in) - fastInput
 	stop := uint32(0)
 	// The entry of the next code is read early, to be there when it is needed.
@@ -43,9 +40,7 @@ func (r *Reader) fastCodes() (done bool, err error) {
 					putByte(&m.out, end, byte(e>>16))
 					end++
 					e = m.lit[bits&(1<<litBits-1)]
-					bits |= word(in, pos) << (nbits & 63)
-					pos += int(^nbits >> 3 & 7)
-					nbits |= 56
+					bits, nbits, pos = refill(bits, nbits, in, pos)
 					continue
 				}
 			}
@@ -64,18 +59,14 @@ func (r *Reader) fastCodes() (done bool, err error) {
 				putByte(&m.out, end, byte(e>>16))
 				end++
 				e = m.lit[bits&(1<<litBits-1)]
-				bits |= word(in, pos) << (nbits & 63)
-				pos += int(^nbits >> 3 & 7)
-				nbits |= 56
+				bits, nbits, pos = refill(bits, nbits, in, pos)
 				continue
 			}
 		}
 		length := e.number(at)
 		// There are bits for the first table at least, before others come.
 		e = m.dist[bits&(1<<distBits-1)]
-		bits |= word(in, pos) << (nbits & 63)
-		pos += int(^nbits >> 3 & 7)
-		nbits |= 56
+		bits, nbits, pos = refill(bits, nbits, in, pos)
 		if e.special() {
 			if e.op() == opTable {
 				e = second(m.dist[:], e, bits>>distBits)
@@ -93,9 +84,7 @@ func (r *Reader) fastCodes() (done bool, err error) {
 			break
 		}
 		e = m.lit[bits&(1<<litBits-1)]
-		bits |= word(in, pos) << (nbits & 63)
-		pos += int(^nbits >> 3 & 7)
-		nbits |= 56
+		bits, nbits, pos = refill(bits, nbits, in, pos)
 		to := end + length
 		switch {
 		case distance >= 16:
@@ -128,6 +117,11 @@ func (r *Reader) fastCodes() (done bool, err error) {
 		return false, fmt.Errorf("%w: distance", ErrCorrupt)
 	}
 	return false, nil
+}
+
+// refill adds whole bytes until there are 56 bits at least.
+func refill(bits uint64, nbits uint32, in []byte, pos int) (uint64, uint32, int) {
+	return bits | word(in, pos)<<(nbits&63), nbits | 56, pos + int(^nbits>>3&7)
 }
 
 // unit makes of the bytes before the end a word that repeats them.
