@@ -45,7 +45,7 @@ type work struct {
 	name    string
 	rounds  int // 0: as many as asked for
 	prepare func(ctx context.Context, dir string) error
-	// reads are folders that the work reads. They are read before each run.
+	// reads are folders that the work reads. They are read before each run, as is its own.
 	reads []string
 	argv  func(dir string) []string // without the program
 	// size, if not nil, is a result whose bytes are compared as well.
@@ -122,8 +122,7 @@ func (b *bench) once(ctx context.Context, w work, p int) (s sample, err error) {
 	}
 	// What is left to write belongs to the preparation.
 	syscall.Sync()
-	dropCaches()
-	if err := warm(w.reads); err != nil {
+	if err := warm(append(slices.Clone(w.reads), dir)); err != nil {
 		return s, err
 	}
 	argv := w.argv(dir)
@@ -142,34 +141,37 @@ func (b *bench) once(ctx context.Context, w work, p int) (s sample, err error) {
 	}
 	s.server = after - before
 	if w.size != nil {
-		s.size, err = w.size(dir)
+		if s.size, err = w.size(dir); err != nil {
+			return s, err
+		}
 	}
-	return s, err
+	syscall.Sync() // what is still to be written stays in memory
+	return s, forget(dir)
 }
 
-// dropCaches frees what earlier runs left in the page cache. A virtual machine gets memory that
-// it touches for the first time from its host, which takes as long as to copy it a few
-// times: whoever runs is to have memory that was in use a moment ago. Where that is not
-// allowed, the results scatter more.
-func dropCaches() {
-	_ = os.WriteFile("/proc/sys/vm/drop_caches", []byte("1"), 0)
+// forget drops the files of a run from the page cache. A virtual machine gets memory that it
+// touches for the first time from its host, which takes as long as to copy it a few times:
+// who runs next is to have memory that was in use a moment ago. All caches must not go: a
+// filesystem would read its bitmaps again.
+func forget(dir string) error {
+	return eachFile(dir, func(f *os.File) error {
+		_, _, errno := syscall.Syscall6(syscall.SYS_FADVISE64, f.Fd(), 0, 0, fadvDontNeed, 0, 0)
+		if errno != 0 {
+			return fmt.Errorf("drop %s from the page cache: %w", f.Name(), errno)
+		}
+		return nil
+	})
 }
+
+const fadvDontNeed = 4 // POSIX_FADV_DONTNEED
 
 // warm reads all files below some folders: machines that give memory back drop what was
 // not used for a minute, and who came first would read from the disk.
 func warm(dirs []string) error {
 	buf := make([]byte, 256<<10)
 	for _, dir := range dirs {
-		err := filepath.WalkDir(dir, func(name string, d fs.DirEntry, err error) error {
-			if err != nil || !d.Type().IsRegular() {
-				return err
-			}
-			f, err := os.Open(name)
-			if err != nil {
-				return err
-			}
-			defer f.Close()
-			_, err = io.CopyBuffer(struct{ io.Writer }{io.Discard}, struct{ io.Reader }{f}, buf)
+		err := eachFile(dir, func(f *os.File) error {
+			_, err := io.CopyBuffer(struct{ io.Writer }{io.Discard}, struct{ io.Reader }{f}, buf)
 			return err
 		})
 		if err != nil {
@@ -177,6 +179,20 @@ func warm(dirs []string) error {
 		}
 	}
 	return nil
+}
+
+func eachFile(dir string, do func(*os.File) error) error {
+	return filepath.WalkDir(dir, func(name string, d fs.DirEntry, err error) error {
+		if err != nil || !d.Type().IsRegular() {
+			return err
+		}
+		f, err := os.Open(name)
+		if err != nil {
+			return err
+		}
+		defer f.Close()
+		return do(f)
+	})
 }
 
 // median is the mean of the two in the middle where the number is even.
