@@ -116,9 +116,8 @@ func (r *Reader) fill() error {
 func (r *Reader) need(n uint) error {
 	for r.nbits < n {
 		if len(r.in)-r.pos >= 8 && r.padded == 0 {
-			r.bits = r.bits&(1<<r.nbits-1) | word(r.in, r.pos)<<r.nbits
-			r.pos += int(63-r.nbits) >> 3
-			r.nbits |= 56
+			bits, nbits, pos := addWord(r.bits&(1<<r.nbits-1), uint32(r.nbits), r.in, r.pos)
+			r.bits, r.nbits, r.pos = bits, uint(nbits), pos
 			return nil
 		}
 		if r.pos == len(r.in) {

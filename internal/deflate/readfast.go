@@ -12,7 +12,7 @@ const fastInput = 16
 // are those of the input.
 func (r *Reader) fastCodes() (done bool, err error) {
 	m, in, end := r.mem, r.in, r.end
-	bits, nbits, pos := refill(r.bits&(1<<(r.nbits&63)-1), uint32(r.nbits), in, r.pos)
+	bits, nbits, pos := addWord(r.bits&(1<<(r.nbits&63)-1), uint32(r.nbits), in, r.pos)
 	last := len(in) - fastInput
 	stop := uint32(0)
 	// The entry of the next code is read early, to be there when it is needed.
@@ -40,7 +40,7 @@ func (r *Reader) fastCodes() (done bool, err error) {
 					putByte(&m.out, end, byte(e>>16))
 					end++
 					e = m.lit[bits&(1<<litBits-1)]
-					bits, nbits, pos = refill(bits, nbits, in, pos)
+					bits, nbits, pos = addWord(bits, nbits, in, pos)
 					continue
 				}
 			}
@@ -59,14 +59,14 @@ func (r *Reader) fastCodes() (done bool, err error) {
 				putByte(&m.out, end, byte(e>>16))
 				end++
 				e = m.lit[bits&(1<<litBits-1)]
-				bits, nbits, pos = refill(bits, nbits, in, pos)
+				bits, nbits, pos = addWord(bits, nbits, in, pos)
 				continue
 			}
 		}
 		length := e.number(at)
 		// There are bits for the first table at least, before others come.
 		e = m.dist[bits&(1<<distBits-1)]
-		bits, nbits, pos = refill(bits, nbits, in, pos)
+		bits, nbits, pos = addWord(bits, nbits, in, pos)
 		if e.special() {
 			if e.op() == opTable {
 				e = second(m.dist[:], e, bits>>distBits)
@@ -84,7 +84,7 @@ func (r *Reader) fastCodes() (done bool, err error) {
 			break
 		}
 		e = m.lit[bits&(1<<litBits-1)]
-		bits, nbits, pos = refill(bits, nbits, in, pos)
+		bits, nbits, pos = addWord(bits, nbits, in, pos)
 		to := end + length
 		switch {
 		case distance >= 16:
@@ -119,8 +119,8 @@ func (r *Reader) fastCodes() (done bool, err error) {
 	return false, nil
 }
 
-// refill adds whole bytes until there are 56 bits at least.
-func refill(bits uint64, nbits uint32, in []byte, pos int) (uint64, uint32, int) {
+// addWord adds whole bytes of in until there are 56 bits at least; eight must be there.
+func addWord(bits uint64, nbits uint32, in []byte, pos int) (uint64, uint32, int) {
 	return bits | word(in, pos)<<(nbits&63), nbits | 56, pos + int(^nbits>>3&7)
 }
 

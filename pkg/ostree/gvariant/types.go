@@ -14,7 +14,7 @@ const (
 	maxTypeLength = 4096
 )
 
-const maxAlign = 8
+const maxAlign = 8 // of any type, bytes
 
 // ErrType reports a malformed or unsupported type string.
 var ErrType = errors.New("gvariant: invalid type string")
@@ -35,7 +35,7 @@ var commonTypes = parseTypes("b", "y", "q", "n", "u", "i", "t", "x", "d", "s", "
 func parseTypes(list ...string) map[string]*typeInfo {
 	types := map[string]*typeInfo{}
 	for _, s := range list {
-		if t, rest, err := parseOne(s, 0); err == nil && rest == "" {
+		if t, err := parseNew(s); err == nil {
 			types[s] = t
 		}
 	}
@@ -46,6 +46,10 @@ func parseType(s string) (*typeInfo, error) {
 	if t := commonTypes[s]; t != nil {
 		return t, nil
 	}
+	return parseNew(s)
+}
+
+func parseNew(s string) (*typeInfo, error) {
 	if len(s) > maxTypeLength {
 		return nil, fmt.Errorf("%w: %d characters", ErrType, len(s))
 	}
