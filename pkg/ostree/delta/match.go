@@ -21,6 +21,11 @@ const (
 	nearMisses = 6
 	// goodLength ends the search for a better candidate.
 	goodLength = 512
+	// After strangers places of the new file in a row of which the old one has no seed,
+	// every second place is looked at, after as many more every third: compressed files
+	// of two versions have nothing in common. What is met late is extended backward.
+	strangers = 4096
+	maxStride = 64
 )
 
 // block says: the next diff bytes of the new file are like those of the old file
@@ -144,6 +149,7 @@ func match(old, new []byte) []block {
 // alignment is better.
 func (m *matcher) search(scan int) (pos, at int, ok bool) {
 	shift := m.oldPos - m.newPos
+	unknown := 0
 	for scan+seedSize <= len(m.new) {
 		if here := scan + shift; here >= 0 && here+seedSize <= len(m.old) {
 			n := matchLen(m.old[here:], m.new[scan:])
@@ -163,7 +169,12 @@ func (m *matcher) search(scan int) (pos, at int, ok bool) {
 		if n > 0 && p != scan+shift && n > m.score(scan, n, shift)+minGain {
 			return p, scan, true
 		}
-		scan++
+		if n > 0 {
+			unknown = 0
+		} else {
+			unknown++
+		}
+		scan += min(1+unknown/strangers, maxStride)
 	}
 	return 0, 0, false
 }

@@ -62,6 +62,24 @@ func TestCopyProperty(t *testing.T) {
 	})
 }
 
+// TestStrangers finds what files have in common behind much that they do not, from its
+// first byte on, whatever was passed over.
+func TestStrangers(t *testing.T) {
+	t.Parallel()
+	common := noise(1, 100_003)
+	old := []byte(noise(2, 50_001) + common)
+	fresh := []byte(noise(3, 4_000_005) + common + noise(4, 1001))
+	got := match(old, fresh)
+	copied := 0
+	for _, b := range got {
+		copied += b.diff
+	}
+	if copied < len(common) || copied > len(common)+200 {
+		t.Errorf("%d bytes of %d taken from the old file: %v", copied, len(common), got)
+	}
+	checkPatch(t, old, fresh)
+}
+
 func checkSegments(t rapid.TB, e *encoded, old, fresh []byte) {
 	var got []byte
 	for _, s := range e.segments {
