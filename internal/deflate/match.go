@@ -5,7 +5,7 @@ package deflate
 import "math/bits"
 
 const (
-	hash4Bits = 15
+	hash4Bits = 17
 	hash3Bits = 11
 	// maxPos is where positions start again; far enough for any number of small
 	// streams between two clearings of the tables.

@@ -3,8 +3,8 @@
 package deflate
 
 const (
-	tailBytes = 8    // at the end, where no match is looked for
-	dull      = 1024 // bytes without a match after which fewer positions are looked at
+	tailBytes = 8   // at the end, where no match is looked for
+	dull      = 512 // bytes without a match after which fewer positions are looked at
 )
 
 // parser turns a segment into blocks of tokens.
@@ -108,7 +108,7 @@ func (p *parser) emit(i, n, d, stop, next int32) int32 {
 
 // entered is how many bytes at the end of a long match get into the tables: those
 // before are like those that it is a copy of.
-const entered = 64
+const entered = 32
 
 // enter puts the bytes inside of a match into the tables, for matches of four bytes
 // and more: the shorter ones that are lost cost less than finding them.
