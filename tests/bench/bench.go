@@ -111,7 +111,7 @@ func (s sample) String() string {
 // were deleted.
 func (b *bench) once(ctx context.Context, w work, p int) (s sample, err error) {
 	b.runs++
-	dir := filepath.Join(b.dir, fmt.Sprintf("run-%d", b.runs))
+	dir := b.runDir()
 	if err := os.Mkdir(dir, 0o755); err != nil {
 		return s, err
 	}
@@ -148,6 +148,9 @@ func (b *bench) once(ctx context.Context, w work, p int) (s sample, err error) {
 	syscall.Sync() // what is still to be written stays in memory
 	return s, forget(dir)
 }
+
+// runDir is the folder of the present run.
+func (b *bench) runDir() string { return filepath.Join(b.dir, fmt.Sprintf("run-%d", b.runs)) }
 
 // forget drops the files of a run from the page cache. A virtual machine gets memory that it
 // touches for the first time from its host, which takes as long as to copy it a few times:
