@@ -84,6 +84,7 @@ race: setup-test
 vet:
 	@test -z "$$(gofmt -l cmd internal pkg tests)" || { gofmt -l cmd internal pkg tests; echo "gofmt: the files above need formatting"; exit 1; }
 	$(GO) vet ./...
+	GOARCH=386 $(GO) vet ./...
 
 lint:
 	$(GO) tool -modfile=tools.mod golangci-lint run

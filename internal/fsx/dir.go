@@ -218,7 +218,7 @@ func statFd(fd int, keep any) (Stat, error) {
 func fromRaw(raw sys.Stat) Stat {
 	return Stat{Mode: raw.Mode, UID: raw.Uid, GID: raw.Gid, Size: raw.Size, Dev: raw.Dev, Ino: raw.Ino,
 		Nlink: uint64(raw.Nlink), //nolint:unconvert // 32 bits on arm64
-		Rdev:  raw.Rdev, Mtime: time.Unix(raw.Mtim.Sec, raw.Mtim.Nsec)}
+		Rdev:  raw.Rdev, Mtime: time.Unix(raw.Mtim.Unix())}
 }
 
 // Exists reports whether name is there, as any type of file.

@@ -10,6 +10,7 @@ import (
 	"os"
 	"strings"
 	"syscall"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -160,20 +161,29 @@ func Lchownat(dirfd int, name string, uid, gid int) error {
 
 // Utimensat sets access and modification time (seconds, nanoseconds) without following a link.
 func Utimensat(dirfd int, name string, sec, nsec int64) error {
-	ts := unix.Timespec{Sec: sec, Nsec: nsec}
+	ts, err := unix.TimeToTimespec(time.Unix(sec, nsec))
+	if err != nil {
+		return err
+	}
 	return unix.UtimesNanoAt(dirfd, name, []unix.Timespec{ts, ts}, unix.AT_SYMLINK_NOFOLLOW)
 }
 
 // Futimens sets access and modification time of an open file.
 func Futimens(fd int, sec, nsec int64) error {
-	ts := unix.Timespec{Sec: sec, Nsec: nsec}
-	err := unix.UtimesNanoAt(fd, "", []unix.Timespec{ts, ts}, unix.AT_EMPTY_PATH)
+	ts, err := unix.TimeToTimespec(time.Unix(sec, nsec))
+	if err != nil {
+		return err
+	}
+	err = unix.UtimesNanoAt(fd, "", []unix.Timespec{ts, ts}, unix.AT_EMPTY_PATH)
 	if !errors.Is(err, unix.EINVAL) && !errors.Is(err, unix.ENOENT) {
 		return err
 	}
 	// Before Linux 5.8.
 	return unix.UtimesNanoAt(unix.AT_FDCWD, fmt.Sprintf("/proc/self/fd/%d", fd), []unix.Timespec{ts, ts}, 0)
 }
+
+// DropCached takes what is on disk of an open file out of the page cache.
+func DropCached(fd int) error { return unix.Fadvise(fd, 0, 0, unix.FADV_DONTNEED) }
 
 // TmpFile opens an unnamed file in dirfd; LinkFd names it. dir is the path of
 // dirfd for error messages.

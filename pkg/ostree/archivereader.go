@@ -149,7 +149,7 @@ func (t *tarReader) next() (*archiveEntry, error) {
 }
 
 func tarOwner(h *tar.Header, out *FileHeader) error {
-	if h.Uid < 0 || h.Uid > math.MaxUint32 || h.Gid < 0 || h.Gid > math.MaxUint32 {
+	if h.Uid < 0 || int64(h.Uid) > math.MaxUint32 || h.Gid < 0 || int64(h.Gid) > math.MaxUint32 {
 		return fmt.Errorf("%w: owner %d:%d", ErrInvalid, h.Uid, h.Gid)
 	}
 	if h.Size < 0 {

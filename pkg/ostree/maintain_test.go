@@ -233,7 +233,7 @@ func TestDiffOfATreeWithoutEnd(t *testing.T) {
 	}
 	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
 	defer cancel()
-	d := &differ{ctx: ctx, left: 1 << 12, room: 1 << 40}
+	d := &differ{ctx: ctx, left: 1 << 12, room: 1 << 30}
 	n, err := r.Lookup(wide, "/")
 	if err != nil {
 		t.Fatal(err)
@@ -241,7 +241,7 @@ func TestDiffOfATreeWithoutEnd(t *testing.T) {
 	if err := d.one(diffNode{r, n, 0}, Added); !errors.Is(err, ErrInvalid) {
 		t.Errorf("by number: %v", err)
 	}
-	d = &differ{ctx: ctx, left: 1 << 40, room: 1 << 16}
+	d = &differ{ctx: ctx, left: 1 << 30, room: 1 << 16}
 	if err := d.one(diffNode{r, n, 0}, Added); !errors.Is(err, ErrInvalid) {
 		t.Errorf("by size: %v", err)
 	}

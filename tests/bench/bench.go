@@ -18,6 +18,7 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/hostctl/hostctl/internal/sys"
 	"github.com/hostctl/hostctl/tests/lab"
 	"github.com/hostctl/hostctl/tests/measure"
 )
@@ -158,15 +159,12 @@ func (b *bench) runDir() string { return filepath.Join(b.dir, fmt.Sprintf("run-%
 // filesystem would read its bitmaps again.
 func forget(dir string) error {
 	return eachFile(dir, func(f *os.File) error {
-		_, _, errno := syscall.Syscall6(syscall.SYS_FADVISE64, f.Fd(), 0, 0, fadvDontNeed, 0, 0)
-		if errno != 0 {
-			return fmt.Errorf("drop %s from the page cache: %w", f.Name(), errno)
+		if err := sys.DropCached(int(f.Fd())); err != nil {
+			return fmt.Errorf("drop %s from the page cache: %w", f.Name(), err)
 		}
 		return nil
 	})
 }
-
-const fadvDontNeed = 4 // POSIX_FADV_DONTNEED
 
 // warm reads all files below some folders: machines that give memory back drop what was
 // not used for a minute, and who came first would read from the disk.

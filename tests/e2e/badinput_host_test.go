@@ -208,7 +208,7 @@ func TestBadInputHostFullDisk(t *testing.T) {
 	if err := syscall.Statfs(h.disk, &fs); err != nil {
 		t.Fatal(err)
 	}
-	size := int64(fs.Blocks-fs.Bfree)*fs.Bsize>>10 + 2<<10 // KiB
+	size := int64(fs.Blocks-fs.Bfree)*int64(fs.Bsize)>>10 + 2<<10 //nolint:unconvert // KiB; 32 bits on arm
 	before := h.state()
 	resize(t, h.disk, fmt.Sprint(size, "k"))
 	refused(t, 4, []string{"upgrade: ", "no space in " + h.repo(), "min-free-space-percent '3%' would be exceeded"}, h.verb("upgrade")...)

@@ -402,7 +402,7 @@ func TestHugeMetadata(t *testing.T) {
 				return false
 			}
 			if announce {
-				w.Header().Set("Content-Length", strconv.Itoa(1<<40))
+				w.Header().Set("Content-Length", "1099511627776")
 			}
 			for range 1 << 10 {
 				if _, err := w.Write(make([]byte, 1<<10)); err != nil {

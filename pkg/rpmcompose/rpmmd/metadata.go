@@ -387,7 +387,7 @@ func (l list) openZchunk(f io.ReaderAt, size int64) ([]byte, error) {
 	}
 	defer z.Close()
 	inner, err := io.ReadAll(io.LimitReader(z, maxList+1))
-	if err != nil || len(inner) > maxList {
+	if err != nil || int64(len(inner)) > maxList {
 		return nil, fmt.Errorf("read compressed list in zchunk: %w", errors.Join(ErrSyntax, err))
 	}
 	return inner, nil
