@@ -45,7 +45,8 @@ func NewWriter(w io.Writer, lvl int) (*Writer, error) {
 	if lvl < 1 || lvl > 9 {
 		return nil, fmt.Errorf("deflate: level %d", lvl)
 	}
-	z := &Writer{enc: newEncoder(levels[lvl])}
+	z := &Writer{}
+	z.enc.init(levels[lvl])
 	z.Reset(w)
 	return z, nil
 }

@@ -53,8 +53,9 @@ type encoder struct {
 	out      bitWriter
 }
 
-func newEncoder(l level) encoder {
-	return encoder{level: l, tokens: make([]token, maxTokens+tokenSlack)}
+// init prepares an encoder in its place: it is too large to be copied.
+func (e *encoder) init(l level) {
+	e.level, e.tokens = l, make([]token, maxTokens+tokenSlack)
 }
 
 func (e *encoder) reset() {

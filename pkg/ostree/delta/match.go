@@ -154,11 +154,11 @@ func (m *matcher) search(scan int) (pos, at int, ok bool) {
 		if here := scan + shift; here >= 0 && here+seedSize <= len(m.old) {
 			n := matchLen(m.old[here:], m.new[scan:])
 			if n >= seedSize {
-				scan += n
+				scan, unknown = scan+n, 0
 				continue
 			}
 			if m.near(here, scan) {
-				scan += n + 1
+				scan, unknown = scan+n+1, 0
 				continue
 			}
 		}
