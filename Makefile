@@ -8,6 +8,8 @@ B       := build
 CHECKS  ?= 25
 
 export CGO_ENABLED = 0
+# What tests compare with prints and reads names in UTF-8 only where the locale says so.
+export LC_ALL = C.UTF-8
 # Where set-up puts a toolchain if the system's is too old, and where Debian keeps mkfs.
 export PATH := $(CURDIR)/build/go/bin:$(PATH):/usr/local/go/bin:/usr/sbin:/sbin
 LDFLAGS := -s -w -X github.com/hostctl/hostctl/internal/version.Version=$(VERSION)
