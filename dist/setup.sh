@@ -15,16 +15,16 @@ die() { echo "setup: $*" >&2; exit 1; }
 # the race detector.
 build_cmds="make git"
 compose_cmds="bwrap rpm rpmbuild rpmsign createrepo_c modifyrepo_c gpg mkfs.ext4 debugfs mkfs.vfat mcopy grub-mkimage ostree qemu-system-x86_64 qemu-img"
-test_cmds="gcc objcopy pkg-config strace openssl xz zstd bzip2 cpio setfattr dbus-daemon gdbus testsolv gjs python3 getfattr sfdisk dpkg grub-script-check grub-editenv unshare tar matchpathcon mkfs.xfs mkfs.btrfs filefrag skopeo mtype fsck.vfat qemu-storage-daemon xfs_repair btrfs"
+test_cmds="gcc objcopy pkg-config strace openssl xz zstd bzip2 cpio setfattr dbus-daemon gdbus testsolv gjs python3 getfattr sfdisk dpkg grub-script-check grub-editenv unshare tar matchpathcon mkfs.xfs mkfs.btrfs filefrag skopeo mtype fsck.vfat qemu-storage-daemon xfs_repair btrfs parallel"
 debian_build="make git ca-certificates"
 debian_compose="bubblewrap rpm createrepo-c gpg gpg-agent e2fsprogs dosfstools mtools grub-pc-bin grub-common ostree qemu-system-x86 qemu-utils"
-debian_test="gcc binutils libc6-dev libostree-dev ostree-tests ostree-boot pkg-config strace openssl xz-utils zstd bzip2 cpio dbus-daemon dbus-session-bus-common libglib2.0-bin libsolv-tools gjs python3-gi attr fdisk util-linux tar selinux-utils selinux-policy-default xfsprogs btrfs-progs ovmf skopeo"
+debian_test="gcc binutils libc6-dev libostree-dev ostree-tests ostree-boot pkg-config strace openssl xz-utils zstd bzip2 cpio dbus-daemon dbus-session-bus-common libglib2.0-bin libsolv-tools gjs python3-gi attr fdisk util-linux tar selinux-utils selinux-policy-default xfsprogs btrfs-progs ovmf skopeo parallel"
 bench_cmds="dnf"
 debian_bench="dnf"
 fedora_bench="dnf"
 fedora_build="make git ca-certificates"
 fedora_compose="bubblewrap rpm-build systemd-rpm-macros rpm-sign createrepo_c gnupg2 e2fsprogs dosfstools mtools grub2-tools grub2-pc-modules ostree qemu-system-x86-core qemu-img"
-fedora_test="gcc binutils glibc-devel ostree-devel ostree-tests pkgconf-pkg-config strace openssl xz zstd bzip2 cpio dbus-daemon dbus-common glib2 libsolv-tools gjs python3-gobject-base attr dpkg util-linux tar libselinux-utils selinux-policy-targeted xfsprogs btrfs-progs edk2-ovmf skopeo"
+fedora_test="gcc binutils glibc-devel ostree-devel ostree-tests pkgconf-pkg-config strace openssl xz zstd bzip2 cpio dbus-daemon dbus-common glib2 libsolv-tools gjs python3-gobject-base attr dpkg util-linux tar libselinux-utils selinux-policy-targeted xfsprogs btrfs-progs edk2-ovmf skopeo parallel"
 
 case $want in
 build) cmds=$build_cmds; debian=$debian_build; fedora=$fedora_build ;;
