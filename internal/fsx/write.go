@@ -320,7 +320,7 @@ func (d *Dir) Lchown(name string, uid, gid int) error {
 // Lutimes sets access and modification time without following a link.
 func (d *Dir) Lutimes(name string, t time.Time) error {
 	return d.parent("utimes", name, func(fd int, base string) error {
-		return sys.Utimensat(fd, base, t.Unix(), int64(t.Nanosecond()))
+		return sys.Utimensat(fd, base, t)
 	})
 }
 

@@ -159,9 +159,9 @@ func Lchownat(dirfd int, name string, uid, gid int) error {
 	return unix.Fchownat(dirfd, name, uid, gid, unix.AT_SYMLINK_NOFOLLOW)
 }
 
-// Utimensat sets access and modification time (seconds, nanoseconds) without following a link.
-func Utimensat(dirfd int, name string, sec, nsec int64) error {
-	ts, err := unix.TimeToTimespec(time.Unix(sec, nsec))
+// Utimensat sets access and modification time without following a link.
+func Utimensat(dirfd int, name string, t time.Time) error {
+	ts, err := unix.TimeToTimespec(t)
 	if err != nil {
 		return err
 	}
@@ -169,8 +169,8 @@ func Utimensat(dirfd int, name string, sec, nsec int64) error {
 }
 
 // Futimens sets access and modification time of an open file.
-func Futimens(fd int, sec, nsec int64) error {
-	ts, err := unix.TimeToTimespec(time.Unix(sec, nsec))
+func Futimens(fd int, t time.Time) error {
+	ts, err := unix.TimeToTimespec(t)
 	if err != nil {
 		return err
 	}

@@ -8,6 +8,7 @@ import (
 	"hash"
 	"io"
 	"os"
+	"time"
 
 	"github.com/hostctl/hostctl/internal/fsx"
 	"github.com/hostctl/hostctl/internal/sys"
@@ -134,5 +135,5 @@ func (t *Txn) finishFile(f *objFile, h FileHeader) error {
 	if err := finishBare(f.File, h, t.r.mode == ModeBare && !t.r.opts.disableXattrs, t.r.mode.ownedFiles()); err != nil {
 		return err
 	}
-	return sys.Futimens(int(f.Fd()), 0, 0)
+	return sys.Futimens(int(f.Fd()), time.Unix(0, 0))
 }

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"time"
 
 	"github.com/hostctl/hostctl/internal/failpoint"
 	"github.com/hostctl/hostctl/internal/fsx"
@@ -44,7 +45,7 @@ func (t *Txn) adopt(ctx context.Context, f *os.File, st fsx.Stat, h FileHeader) 
 			return c, fmt.Errorf("set mode %o: %w", h.Mode&0o7777, err)
 		}
 	}
-	if err := sys.Futimens(int(f.Fd()), 0, 0); err != nil {
+	if err := sys.Futimens(int(f.Fd()), time.Unix(0, 0)); err != nil {
 		return c, err
 	}
 	if t.r.opts.perObjectFsync && t.r.opts.fsync {

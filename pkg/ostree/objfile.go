@@ -413,7 +413,7 @@ func finishBareUser(f *objFile, h FileHeader) error {
 	if err := f.chmod(mode); err != nil {
 		return err
 	}
-	return sys.Futimens(int(f.Fd()), 0, 0)
+	return sys.Futimens(int(f.Fd()), time.Unix(0, 0))
 }
 
 // placeLink makes a symbolic link, which cannot be unnamed, and places it: under its name,

@@ -137,7 +137,7 @@ func (r *Repo) prepareFile(name string, data []byte, mtime time.Time) (*fsx.Atom
 		f.Cancel()
 		return nil, err
 	}
-	if err := sys.Futimens(int(f.Fd()), mtime.Unix(), int64(mtime.Nanosecond())); err != nil {
+	if err := sys.Futimens(int(f.Fd()), mtime); err != nil {
 		f.Cancel()
 		return nil, err
 	}
